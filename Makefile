@@ -1,0 +1,39 @@
+# README's two commands are `make demo` and `make test`; each makes the environment first.
+PYTHON ?= python3
+VENV   ?= .venv
+OUT    ?= out
+BIN    := $(VENV)/bin
+export MUJOCO_GL ?= egl
+
+.PHONY: demo test test-slow check format benchmarks constraints clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt torch
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: $(VENV)/.installed  ## the whole path on recorded MetaWorld demonstrations, into out/demo
+	$(BIN)/python jobs/demo.py --output $(OUT)/demo
+
+test: $(VENV)/.installed check  ## lint, types, import boundaries, all quick tests
+	$(BIN)/python -m pytest -m "not slow" -n 2
+
+test-slow: $(VENV)/.installed  ## kills, simulators, memory
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+constraints: $(VENV)/.installed  ## pins what is installed now
+	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+
+clean:
+	rm -rf $(VENV) $(OUT)

@@ -1,0 +1,181 @@
+"""Decodes what one planned shard needs and encodes its clips or trajectories: each video opened once, each frame
+resized once.
+
+Clips that overlap share their frames; a frame is dropped after the last clip that needs it, so memory depends on the
+length of a window. Faulty data turns the samples that need it into rows with a reason; all others are made.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import av
+import numpy as np
+
+from pipelines.encode_video import VideoSettings, encode_video
+from pipelines.frames import FrameResizer, is_blank
+from pipelines.manifest_rows import Members, planned_row, statistics, turned_away
+from pipelines.sources.source import Source
+from schemas.clip import PlannedSample, PlannedShard
+from schemas.encoder import LATENT_SHAPE
+from schemas.episode import Episode
+from schemas.errors import DataError
+from schemas.shard import ACTIONS_NPY, LATENTS_NPY, PROPRIO_NPY, VIDEO
+from schemas.storage import in_memory
+
+_DEFAULT_FPS = 30.0  # playback of trajectories whose format does not tell
+
+
+@dataclass
+class Sample:
+    """A clip or trajectory on its way into a shard.
+
+    Attributes:
+        row: Its manifest row so far; complete when it was turned away.
+        members: Encoded contents by extension, in tar order; empty when it was turned away.
+        latents_taken_over: Whether the latents came with the source.
+    """
+
+    row: dict[str, Any]
+    members: Members = field(default_factory=list)
+    latents_taken_over: bool = False
+
+
+def decode_shard(
+    shard: PlannedShard, source: Source, video: VideoSettings, take_over_latents: bool = True
+) -> list[Sample]:
+    """Makes the samples of a shard, in plan order; nothing raised by faulty data comes out of here.
+
+    Args:
+        shard: What to make.
+        source: The opened source of the shard's dataset.
+        video: How videos are encoded.
+        take_over_latents: Whether latents that the source brings are stored.
+
+    Returns:
+        One entry for each planned sample.
+    """
+    samples: list[Sample] = []
+    for episode, planned in shard.items:
+        if shard.product == "clips":
+            made = _clips(shard.dataset, episode, planned, source, video, take_over_latents)
+        else:
+            made = {
+                sample.sample_id: _trajectory(shard.dataset, episode, sample, source, video, take_over_latents)
+                for sample in planned
+            }
+        samples.extend(made[sample.sample_id] for sample in planned)
+    return samples
+
+
+def _clips(
+    dataset: str,
+    episode: Episode,
+    planned: Sequence[PlannedSample],
+    source: Source,
+    video: VideoSettings,
+    take_over_latents: bool,
+) -> dict[str, Sample]:
+    made: dict[str, Sample] = {}
+    by_camera: dict[str, list[PlannedSample]] = defaultdict(list)
+    for clip in planned:
+        by_camera[clip.camera].append(clip)
+    for camera, clips in by_camera.items():
+        try:
+            latents = source.latents(episode, camera) if take_over_latents else None
+            for clip, frames in _gather(clips, source.frames(episode, camera, _all_indices(clips))):
+                row = planned_row("clips", dataset, episode, clip)
+                if is_blank(frames):
+                    made[clip.sample_id] = Sample(
+                        turned_away(row, "filtered", "blank", f"camera {camera} shows nothing")
+                    )
+                    continue
+                members = [(VIDEO, encode_video(frames, video))]
+                if latents is not None:
+                    members.append((LATENTS_NPY, latents_npy(latents[list(clip.indices)])))
+                made[clip.sample_id] = Sample(row, members, latents is not None)
+        except DataError as error:
+            for clip in clips:
+                if clip.sample_id not in made:
+                    row = planned_row("clips", dataset, episode, clip)
+                    made[clip.sample_id] = Sample(turned_away(row, "rejected", error.reason, error.detail))
+    return made
+
+
+def _all_indices(clips: Iterable[PlannedSample]) -> list[int]:
+    return sorted({index for clip in clips for index in clip.indices})
+
+
+def _gather(
+    clips: Sequence[PlannedSample], frames: Iterator[tuple[int, av.VideoFrame]]
+) -> Iterator[tuple[PlannedSample, list[av.VideoFrame]]]:
+    """Yields each clip with its resized frames as soon as its last frame has come."""
+    waiting = sorted(clips, key=lambda clip: (clip.indices[-1], clip.indices))
+    uses = Counter(index for clip in clips for index in set(clip.indices))
+    resize = FrameResizer()
+    held: dict[int, av.VideoFrame] = {}
+    position = 0
+    for index, frame in frames:
+        held[index] = resize(frame)
+        while position < len(waiting) and waiting[position].indices[-1] == index:
+            clip = waiting[position]
+            yield clip, [held[number] for number in clip.indices]
+            for number in set(clip.indices):
+                uses[number] -= 1
+                if not uses[number]:
+                    del held[number]
+            position += 1
+
+
+def _trajectory(
+    dataset: str,
+    episode: Episode,
+    planned: PlannedSample,
+    source: Source,
+    video: VideoSettings,
+    take_over_latents: bool,
+) -> Sample:
+    row = planned_row("episodes", dataset, episode, planned)
+    try:
+        trajectory = source.trajectory(episode, planned.start, planned.end)
+        if trajectory is None:
+            raise DataError("missing_actions", f"expected actions, found none in {episode.source_url}")
+        members: Members = []
+        all_latents: Members = []
+        resize = FrameResizer()
+        for camera in episode.cameras:
+            frames = (resize(frame) for _, frame in source.frames(episode, camera, range(planned.start, planned.end)))
+            fps = episode.fps or _DEFAULT_FPS
+            members.append((f"{camera}.{VIDEO}", encode_video(frames, video, fps, video.keyframe_every)))
+            latents = source.latents(episode, camera) if take_over_latents else None
+            if latents is not None:
+                all_latents.append((f"{camera}.{LATENTS_NPY}", latents_npy(latents[planned.start : planned.end])))
+        members.append((ACTIONS_NPY, npy(_checked("actions", trajectory.actions))))
+        row |= {"num_actions": len(trajectory.actions), "action_dim": trajectory.actions.shape[1]}
+        row |= statistics("action", trajectory.actions)
+        if trajectory.proprio is not None:
+            members.append((PROPRIO_NPY, npy(_checked("proprio", trajectory.proprio))))
+            row |= {"proprio_dim": trajectory.proprio.shape[1]} | statistics("proprio", trajectory.proprio)
+    except DataError as error:
+        return Sample(turned_away(row, "rejected", error.reason, error.detail))
+    return Sample(row, members + all_latents, bool(all_latents))
+
+
+def _checked(name: str, values: np.ndarray) -> np.ndarray:
+    if values.ndim != 2 or not len(values) or not np.isfinite(values).all():
+        raise DataError("bad_numbers", f"expected finite {name} of shape [T, D], found shape {values.shape} or NaN")
+    return values.astype(np.float32)
+
+
+def latents_npy(latents: np.ndarray) -> bytes:
+    """Scaled latents `[T, 4, 32, 32]` as they are stored: float16 in NumPy's format."""
+    assert latents.shape[1:] == LATENT_SHAPE
+    return npy(latents.astype(np.float16))
+
+
+def npy(values: np.ndarray) -> bytes:
+    """An array in NumPy's file format."""
+    return in_memory(lambda handle: np.save(handle, values, allow_pickle=False))

@@ -1,0 +1,364 @@
+"""The graph: plan -> caption embeddings -> decode -> latents -> shard and manifest part. The only file of the
+package that knows Ray.
+
+One row is one unit of work whose result is a file: a part of a source, a batch of captions, a planned shard. A unit
+whose file exists is not done again, so a run that was killed continues; a unit that is done twice writes the same
+bytes. Rows carry names and encoded videos, never decoded frames.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any, Literal
+
+import ray
+import ray.data
+from tqdm import tqdm
+
+from pipelines.decode import Sample, decode_shard
+from pipelines.encode_video import VideoSettings
+from pipelines.latents import add_latents
+from pipelines.ledger import count_rows, pending_shards
+from pipelines.manifest_rows import Provenance
+from pipelines.plan import (
+    CAPTIONS_PER_FILE,
+    PlanSummary,
+    ShardSettings,
+    list_part,
+    listing_url,
+    load_plan,
+    load_shard,
+    make_plan,
+    read_listing,
+)
+from pipelines.shard_writer import write_shard
+from pipelines.sources import SourceSpec, open_source, parse_source, window_settings
+from pipelines.text import encode_captions, read_embeddings, text_url
+from pipelines.video_file import DECODER
+from pipelines.windows import WindowSettings
+from schemas.clip import PlannedShard
+from schemas.encoder import LatentCodecFactory, TextEncoderFactory
+from schemas.errors import UsageError
+from schemas.layout import plan_folder, summary_url
+from schemas.settings import commit, to_mapping
+from schemas.storage import check_writable, exists, join, list_names, remove_partial_files, write_bytes
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PreprocessSettings:
+    """Turns videos into shards of clips and episodes with a manifest.
+
+    Attributes:
+        sources: `NAME=KIND:URL[#option=value&...]` each; kinds: openx-rlds, openx-lerobot, calvin, ego4d, vpp-layout.
+        output: URL of the folder to write to. A run under the same output continues where the last one stopped.
+        products: `clips` for the video model, `episodes` (every camera, actions, proprioception) for the policy.
+        window: Which frames make a clip.
+        shard: How much goes into a shard.
+        video: How stored videos are encoded.
+        text_encoder: CLIP's text encoder: hub id, local folder, `tiny` (a random stand-in), or `none`.
+        latents: SVD VAE whose latents are stored too: `none`, hub id or local folder of an SVD pipeline, or `tiny`
+            (a random stand-in).
+        num_encoders: Actors that embed captions or encode latents; 0 for one per GPU, or one where there is none.
+    """
+
+    sources: tuple[str, ...] = ()
+    output: str = ""
+    products: tuple[Literal["clips", "episodes"], ...] = ("clips", "episodes")
+    window: WindowSettings = field(default_factory=WindowSettings)
+    shard: ShardSettings = field(default_factory=ShardSettings)
+    video: VideoSettings = field(default_factory=VideoSettings)
+    text_encoder: str = "openai/clip-vit-base-patch32"
+    latents: str = "none"
+    num_encoders: int = 0
+
+
+def preprocess(
+    settings: PreprocessSettings, text_encoder: TextEncoderFactory | None, latent_codec: LatentCodecFactory | None
+) -> dict[str, Any]:
+    """Runs the whole job and returns the summary that it writes to `<output>/summary.json`.
+
+    Args:
+        settings: What to do.
+        text_encoder: Makes the text encoder in a worker; None stores no embeddings.
+        latent_codec: Makes the latent codec in a worker; None computes no latents.
+
+    Raises:
+        UsageError: If a setting, a source or the output is wrong.
+        RuntimeError: If the counts do not add up.
+        ray.exceptions.RayError: If a task failed for another reason than its data; running again continues.
+    """
+    started = time.monotonic()
+    specs = _parse_sources(settings)
+    requests = {spec.dataset: _request(spec, settings) for spec in specs}
+    if not settings.output:
+        raise UsageError("--output: expected a folder or URL to write to, found nothing")
+    plans = {spec.dataset: _matching_plan(settings.output, spec, requests[spec.dataset]) for spec in specs}
+    parts = {spec.dataset: open_source(spec).parts() for spec in specs if plans[spec.dataset] is None}
+    check_writable(settings.output)
+    remove_partial_files(settings.output)
+    provenance = Provenance(decoder=DECODER, video_encoder=settings.video.encoder)
+    if any(not _is_done(settings, dataset, plan) for dataset, plan in plans.items()):
+        provenance = _with_models(provenance, text_encoder, latent_codec)  # a wrong model name stops here
+        _start_ray()
+    job = _Job({spec.dataset: spec for spec in specs}, settings, provenance, latent_codec is None)
+    complete = {
+        spec.dataset: plans[spec.dataset] or _plan(job, spec, parts[spec.dataset], requests[spec.dataset])
+        for spec in specs
+    }
+    if text_encoder is not None:
+        _encode_captions(job, complete, text_encoder)
+    progress = _make_shards(job, complete, latent_codec)
+    remove_partial_files(settings.output)
+    return _summarise(job, complete, progress, time.monotonic() - started)
+
+
+# --- what is asked for
+# ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every task needs; plain values."""
+
+    specs: dict[str, SourceSpec]
+    settings: PreprocessSettings
+    provenance: Provenance
+    take_over_any_latents: bool
+
+    @property
+    def output(self) -> str:
+        return self.settings.output
+
+
+def _parse_sources(settings: PreprocessSettings) -> list[SourceSpec]:
+    if not settings.sources:
+        raise UsageError("--sources: expected at least one NAME=KIND:URL, found none")
+    specs = [parse_source(text) for text in settings.sources]
+    names = [spec.dataset for spec in specs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(
+            f"--sources: expected a different name for each source, found {', '.join(twice)} more than once"
+        )
+    if not settings.products:
+        raise UsageError("--products: expected clips, episodes or both, found none")
+    return specs
+
+
+def _request(spec: SourceSpec, settings: PreprocessSettings) -> dict[str, Any]:
+    """Everything that decides what a dataset's files contain."""
+    window = window_settings(spec, settings.window)
+    request = {"source": asdict(spec), "window": asdict(window), "products": sorted(settings.products)}
+    for name in ("shard", "video"):
+        request[name] = asdict(getattr(settings, name))
+    request |= {"text_encoder": settings.text_encoder, "latents": settings.latents}
+    result: dict[str, Any] = json.loads(json.dumps(request))
+    return result
+
+
+def _matching_plan(output: str, spec: SourceSpec, request: dict[str, Any]) -> PlanSummary | None:
+    found = load_plan(output, spec.dataset)
+    if found is None:
+        return None
+    earlier, plan = found
+    changed = sorted(name for name in request | earlier if request.get(name) != earlier.get(name))
+    if changed:
+        was = {name: earlier.get(name) for name in changed}
+        now = {name: request.get(name) for name in changed}
+        raise UsageError(
+            f"--output {output}: dataset {spec.dataset} was begun with other settings: {json.dumps(was)}, "
+            f"now {json.dumps(now)}; take the earlier settings, another name for the source or another output"
+        )
+    return plan
+
+
+def _is_done(settings: PreprocessSettings, dataset: str, plan: PlanSummary | None) -> bool:
+    return plan is not None and next(pending_shards(settings.output, dataset, plan), None) is None
+
+
+def _with_models(
+    provenance: Provenance, text_encoder: TextEncoderFactory | None, latent_codec: LatentCodecFactory | None
+) -> Provenance:
+    if text_encoder is not None:
+        encoder = text_encoder()
+        provenance = replace(provenance, text_encoder=encoder.model_id, text_encoder_is_stand_in=encoder.is_stand_in)
+    if latent_codec is not None:
+        codec = latent_codec()
+        provenance = replace(provenance, latent_codec=codec.model_id, latent_codec_is_stand_in=codec.is_stand_in)
+    return provenance
+
+
+# --- the graph ------------------------------------------------------------------------------------
+
+
+def _start_ray() -> None:
+    """Joins the cluster that RAY_ADDRESS names (a submitted job has it), or starts Ray on this machine."""
+    if not ray.is_initialized():
+        address = os.environ.get("RAY_ADDRESS") or "local"
+        options = {"include_dashboard": False} if address == "local" else {}
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _run(
+    rows: Sequence[dict[str, Any]], build: Callable[[ray.data.Dataset], ray.data.Dataset]
+) -> Iterator[dict[str, Any]]:
+    """Runs a graph with one block, hence one task, for each row; yields results as they come."""
+    if rows:
+        yield from build(ray.data.from_items(list(rows), override_num_blocks=len(rows))).iter_rows()
+
+
+def _plan(job: _Job, spec: SourceSpec, parts: list[str], request: dict[str, Any]) -> PlanSummary:
+    urls = [listing_url(job.output, spec.dataset, number) for number in range(len(parts))]
+    rows = [{"part": part, "url": url} for part, url in zip(parts, urls, strict=True) if not exists(url)]
+    with _bar(f"list {spec.dataset}", len(parts), "part", initial=len(parts) - len(rows)) as bar:
+        for _ in _run(rows, lambda dataset: dataset.map(partial(_list_task, spec))):
+            bar.update()
+    window = window_settings(spec, job.settings.window)
+    with _bar(f"plan {spec.dataset}", None, "episode") as bar:
+        listing = (bar.update() or entry for entry in read_listing(urls))
+        return make_plan(job.output, spec.dataset, listing, window, job.settings.shard, job.settings.products, request)
+
+
+def _list_task(spec: SourceSpec, row: dict[str, Any]) -> dict[str, Any]:
+    return {"num_rows": list_part(spec, row["part"], row["url"])}
+
+
+def _encode_captions(job: _Job, plans: dict[str, PlanSummary], text_encoder: TextEncoderFactory) -> None:
+    rows = []
+    for dataset, plan in plans.items():
+        if next(pending_shards(job.output, dataset, plan), None) is None:
+            continue
+        done = set(list_names(join(plan_folder(job.output, dataset), "text")))
+        for number in range(-(-plan.num_captions // CAPTIONS_PER_FILE)):
+            if text_url(job.output, dataset, number).rsplit("/", 1)[-1] not in done:
+                rows.append({"dataset": dataset, "number": number})
+    total = sum(plan.num_captions for plan in plans.values())
+    with _bar("embed captions", total, "caption") as bar:
+        results = _run(
+            rows,
+            lambda dataset: dataset.map(
+                _TextActor, fn_constructor_args=(job.output, text_encoder), **_encoder_resources(job, len(rows))
+            ),
+        )
+        for row in results:
+            bar.update(row["num_captions"])
+
+
+def _make_shards(job: _Job, plans: dict[str, PlanSummary], latent_codec: LatentCodecFactory | None) -> dict[str, float]:
+    pending = [(name, *shard) for name, plan in plans.items() for shard in pending_shards(job.output, name, plan)]
+    rows = [{"dataset": dataset, "product": product, "number": number} for dataset, product, number in pending]
+
+    def graph(dataset: ray.data.Dataset) -> ray.data.Dataset:
+        if latent_codec is None:
+            return dataset.map(partial(_make_task, job))
+        resources = _encoder_resources(job, len(rows))
+        decoded = dataset.map(partial(_decode_task, job))
+        encoded = decoded.map(_LatentActor, fn_constructor_args=(latent_codec,), **resources)
+        return encoded.map(partial(_write_task, job))
+
+    written = rejected = num_bytes = 0
+    started = time.monotonic()
+    with _bar("make shards", len(rows), "shard") as bar:
+        for result in _run(rows, graph):
+            written += result["written"]
+            rejected += result["rejected"] + result["filtered"]
+            num_bytes += result["num_bytes"]
+            rate = written / max(time.monotonic() - started, 1e-9)
+            bar.set_postfix_str(
+                f"{written} written, {rejected} turned away, {rate:.1f} clips or episodes/s", refresh=False
+            )
+            bar.update()
+    return {"shards": len(rows), "written": written, "seconds": time.monotonic() - started, "num_bytes": num_bytes}
+
+
+def _make_task(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
+    return _write_task(job, _decode_task(job, row))
+
+
+def _decode_task(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
+    shard = load_shard(job.output, row["dataset"], row["product"], int(row["number"]))
+    take_over = job.take_over_any_latents or not job.provenance.latent_codec_is_stand_in
+    samples = decode_shard(shard, open_source(job.specs[shard.dataset]), job.settings.video, take_over)
+    return {"shard": shard, "samples": samples}
+
+
+def _write_task(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
+    shard: PlannedShard = row["shard"]
+    samples: list[Sample] = row["samples"]
+    text = {}
+    if job.provenance.text_encoder:
+        text = read_embeddings(job.output, shard.dataset, (sample for _, planned in shard.items for sample in planned))
+    return dict(write_shard(job.output, shard, samples, text, job.provenance))
+
+
+class _TextActor:
+    def __init__(self, output: str, factory: TextEncoderFactory) -> None:
+        self._output, self._encoder = output, factory()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {"num_captions": encode_captions(self._output, row["dataset"], int(row["number"]), self._encoder)}
+
+
+class _LatentActor:
+    def __init__(self, factory: LatentCodecFactory) -> None:
+        self._codec = factory()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {"shard": row["shard"], "samples": add_latents(row["samples"], self._codec)}
+
+
+def _encoder_resources(job: _Job, num_rows: int) -> dict[str, Any]:
+    num_gpus = int(ray.cluster_resources().get("GPU", 0)) if ray.is_initialized() else 0
+    num_actors = min(job.settings.num_encoders or max(1, num_gpus), max(1, num_rows))
+    pool = ray.data.ActorPoolStrategy(size=num_actors)
+    return {"compute": pool, "num_gpus": 1} if num_gpus else {"compute": pool, "num_cpus": 1}
+
+
+def _bar(name: str, total: int | None, unit: str, initial: int = 0) -> tqdm:
+    quiet = not sys.stderr.isatty()  # in a log file, a line every ten seconds
+    return tqdm(
+        desc=name,
+        total=total,
+        unit=f" {unit}",
+        initial=initial,
+        mininterval=10 if quiet else 0.2,
+        dynamic_ncols=not quiet,
+    )
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+def _summarise(job: _Job, plans: dict[str, PlanSummary], progress: dict[str, float], seconds: float) -> dict[str, Any]:
+    counts = count_rows(job.output, plans)
+    datasets: dict[str, Any] = {}
+    for dataset, plan in plans.items():
+        for product in job.settings.products:
+            by_status = counts[product][dataset]
+            numbers = {status: by_status[status] for status in ("written", "rejected", "filtered")}
+            if plan.planned[product] != sum(numbers.values()):
+                expected = f"expected {plan.planned[product]} rows as planned, found {numbers}"
+                raise RuntimeError(f"the manifest of {dataset} ({product}) does not add up: {expected}")
+            reasons = {name: number for name, number in sorted(by_status.items()) if ":" in name}
+            of_dataset = datasets.setdefault(dataset, {})
+            of_dataset[product] = {"planned": plan.planned[product], **numbers, "reasons": reasons}
+    summary = {
+        "datasets": datasets,
+        "this_run": {**progress, "total_seconds": seconds},
+        "settings": to_mapping(job.settings),
+        "commit": commit(),
+    }
+    write_bytes(summary_url(job.output), json.dumps(summary, indent=1, sort_keys=True).encode())
+    return summary

@@ -1,0 +1,59 @@
+"""What the pipeline asks of a text encoder and of a latent codec, and how both name themselves in the manifest.
+
+The models live elsewhere; a job hands the pipeline a factory (a picklable callable without arguments) that makes one
+in each worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+TEXT_TOKENS = 20
+"""Captions are padded or cut to this many CLIP tokens (arXiv 2412.14803, published code)."""
+
+TEXT_WIDTH = 512
+"""Width of CLIP ViT-B/32's text encoder."""
+
+LATENT_SHAPE = (4, 32, 32)
+"""Shape of the SVD VAE's latents of one 256x256 frame."""
+
+
+class TextEncoder(Protocol):
+    """CLIP's text encoder, frozen.
+
+    Attributes:
+        model_id: Name and revision, as it stands in the manifest.
+        is_stand_in: True for randomly initialised weights.
+    """
+
+    model_id: str
+    is_stand_in: bool
+
+    def encode(self, captions: Sequence[str]) -> np.ndarray:
+        """Token sequences (`last_hidden_state`) float16 `[N, 20, 512]`."""
+        ...
+
+
+class LatentCodec(Protocol):
+    """The SVD VAE's encoder, frozen.
+
+    Attributes:
+        model_id: Name and revision, as it stands in the manifest.
+        is_stand_in: True for randomly initialised weights.
+        scaling_factor: What the latents are multiplied with (0.18215 for SVD).
+    """
+
+    model_id: str
+    is_stand_in: bool
+    scaling_factor: float
+
+    def encode(self, frames: np.ndarray) -> np.ndarray:
+        """Scaled latents (the mode of the posterior) float16 `[N, 4, H/8, W/8]` of RGB frames uint8 `[N, H, W, 3]`."""
+        ...
+
+
+TextEncoderFactory = Callable[[], TextEncoder]
+LatentCodecFactory = Callable[[], LatentCodec]

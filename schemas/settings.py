@@ -1,0 +1,158 @@
+"""Settings of a job: a frozen dataclass, filled from `vpp.yaml`, then from the command line; and how a job ends.
+
+One file configures all jobs of a run: each job reads its own section of `vpp.yaml` in the working directory (or of
+the file named by `--config`). What the command line says wins.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import subprocess
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+import yaml
+
+from schemas.errors import UsageError
+
+CONFIG_FILE = "vpp.yaml"
+
+_S = TypeVar("_S")
+
+
+def load_settings(settings_class: type[_S], section: str, argv: Sequence[str] | None = None) -> _S:
+    """Resolves a job's settings.
+
+    Args:
+        settings_class: A frozen dataclass whose fields all have a default; what must be given has an empty one, and
+            the job checks it.
+        section: The job's section of the file.
+        argv: The command line without the program's name; `sys.argv[1:]` by default.
+
+    Raises:
+        UsageError: If the file is missing though named, is not YAML, or has a name that the settings do not have.
+        SystemExit: With code 2 if the command line is wrong, with 0 after `--help`.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    config_file = _take_option(arguments, "--config")
+    default = _from_file(settings_class, section, config_file)
+    try:
+        return tyro.cli(settings_class, default=default, args=arguments, prog=f"jobs/{section}.py")
+    except ValueError as error:  # raised by a `__post_init__` that checks a value
+        raise UsageError(str(error)) from error
+
+
+def _take_option(arguments: list[str], name: str) -> str | None:
+    """Removes `name VALUE` or `name=VALUE` from the arguments and returns the value."""
+    for position, argument in enumerate(arguments):
+        if argument == name:
+            if position + 1 == len(arguments):
+                raise UsageError(f"{name}: expected a path after it, found nothing")
+            value = arguments[position + 1]
+            del arguments[position : position + 2]
+            return value
+        if argument.startswith(f"{name}="):
+            del arguments[position]
+            return argument.partition("=")[2]
+    return None
+
+
+def _from_file(settings_class: type[_S], section: str, config_file: str | None) -> _S:
+    path = Path(config_file or CONFIG_FILE)
+    if not path.is_file():
+        if config_file:
+            raise UsageError(f"--config {config_file}: no such file")
+        return settings_class()
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: expected one section a job, found {type(content).__name__}")
+    values = content.get(section)
+    return from_mapping(settings_class, {} if values is None else values, f"{path}: {section}")
+
+
+def from_mapping(settings_class: type[_S], values: Any, where: str) -> _S:
+    """Makes a settings dataclass from nested mappings, refusing names it does not have.
+
+    Raises:
+        UsageError: Naming the place, what was expected and what was found.
+    """
+    if not isinstance(values, dict):
+        raise UsageError(f"{where}: expected settings by name, found {type(values).__name__}")
+    hints = typing.get_type_hints(settings_class)
+    fields = [field.name for field in dataclasses.fields(settings_class)]  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise UsageError(f"{where}: unknown setting {', '.join(unknown)}; known: {', '.join(fields)}")
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            value = from_mapping(hint, value, f"{where}.{name}")
+        elif isinstance(value, list):
+            value = tuple(value)
+        _check_type(hint, value, f"{where}.{name}")
+        arguments[name] = value
+    try:
+        return settings_class(**arguments)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _check_type(hint: Any, value: Any, where: str) -> None:
+    origin = typing.get_origin(hint)
+    if origin is typing.Literal:
+        if value not in typing.get_args(hint):
+            raise UsageError(f"{where}: expected one of {', '.join(map(str, typing.get_args(hint)))}, found {value!r}")
+        return
+    if origin is tuple:
+        for item in value if isinstance(value, tuple) else ():
+            _check_type(typing.get_args(hint)[0], item, where)
+        matches = isinstance(value, tuple)
+    elif isinstance(hint, type):
+        wanted: Any = (int, float) if hint is float else hint
+        matches = isinstance(value, wanted) and not (isinstance(value, bool) and hint is not bool)
+    else:  # a union such as `int | None`
+        options = [option for option in typing.get_args(hint) if isinstance(option, type)]
+        matches = not options or isinstance(value, tuple(options))
+    if not matches:
+        raise UsageError(f"{where}: expected {getattr(hint, '__name__', hint)}, found {value!r}")
+
+
+def to_mapping(settings: Any) -> dict[str, Any]:
+    """Settings as plain values, for JSON or YAML."""
+    return typing.cast("dict[str, Any]", json.loads(json.dumps(dataclasses.asdict(settings))))
+
+
+def commit() -> str:
+    """The commit of the project that runs, `-dirty` with local changes, or `unknown` outside a checkout."""
+    root = Path(__file__).resolve().parents[1]
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--match="],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return result.stdout.strip()
+
+
+def run_job(main: Callable[[], int | None]) -> None:
+    """Runs a job and exits: 0 done, 1 failed (the same command continues), 2 the user has to change something."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
+    )
+    try:
+        code = main() or 0
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        code = 2
+    sys.exit(code)

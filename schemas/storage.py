@@ -1,0 +1,243 @@
+"""One storage layer: every path is a URL opened through fsspec; endpoint and credentials come from the environment.
+
+A plain path is a local file. For S3 the usual variables apply: `AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`,
+`AWS_SECRET_ACCESS_KEY`, `AWS_PROFILE`, ... A written file is complete or absent, whatever dies: local files are
+renamed into place, objects appear when their upload ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import posixpath
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from typing import IO, Any, TypeVar
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from schemas.errors import DataError, UsageError
+
+PARTIAL_MARK = ".partial-"
+"""Part of the name of a local file that is still being written; such files are left-overs after a crash."""
+
+_T = TypeVar("_T")
+
+
+def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """Splits a URL into its filesystem and the path there, never serving a stale listing.
+
+    Raises:
+        UsageError: If the protocol is unknown or its package is not installed.
+    """
+    try:
+        fs, path = fsspec.core.url_to_fs(url, **_options(url))
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"expected a path or a URL that fsspec can open, found {url!r}: {error}") from error
+    return fs, path
+
+
+def _options(url: str) -> dict[str, Any]:
+    if not url.startswith(("s3://", "s3a://")):
+        return {}
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if os.environ.get(
+        "AWS_ENDPOINT_URL"
+    ):  # S3-compatible stores may send the checksum of the whole object with a part of it
+        when_required = {
+            "response_checksum_validation": "when_required",
+            "request_checksum_calculation": "when_required",
+        }
+        options["config_kwargs"] = when_required
+    return options
+
+
+def is_local(url: str) -> bool:
+    """Whether a URL is a path on this machine."""
+    return isinstance(filesystem(url)[0], LocalFileSystem)
+
+
+def join(url: str, *parts: str) -> str:
+    """Appends path components to a URL.
+
+    >>> join("s3://bucket/data/", "a", "b.tar")
+    's3://bucket/data/a/b.tar'
+    """
+    return posixpath.join(url.rstrip("/") or "/", *parts)
+
+
+def join_inside(root: str, relative: str) -> str:
+    """Appends a path that comes from data, which must stay inside `root`.
+
+    Raises:
+        DataError: If the path is absolute, has a protocol, or climbs out with `..`.
+
+    >>> join_inside("/data", "videos/1.mp4")
+    '/data/videos/1.mp4'
+    """
+    normal = posixpath.normpath(relative.replace("\\", "/"))
+    if (
+        not relative
+        or "://" in relative
+        or "\0" in relative
+        or normal.startswith(("/", "../"))
+        or normal in ("..", ".")
+    ):
+        raise DataError("path_outside_root", f"expected a path relative to {root} and inside it, found {relative!r}")
+    return join(root, normal)
+
+
+def exists(url: str) -> bool:
+    """Whether there is a file or folder."""
+    fs, path = filesystem(url)
+    return bool(fs.exists(path))
+
+
+def is_dir(url: str) -> bool:
+    """Whether there is a folder."""
+    fs, path = filesystem(url)
+    return bool(fs.isdir(path))
+
+
+def size_bytes(url: str) -> int:
+    """Size of a file.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    fs, path = filesystem(url)
+    return int(fs.size(path))
+
+
+def list_files(url: str, suffix: str = "") -> list[str]:
+    """Relative paths of all files below a folder that end with `suffix`, sorted; empty if the folder does not exist."""
+    fs, path = filesystem(url)
+    root = path.rstrip("/")
+    found = [name[len(root) :].lstrip("/") for name in fs.find(root)]
+    return sorted(name for name in found if name.endswith(suffix) and PARTIAL_MARK not in name)
+
+
+def list_names(url: str) -> list[str]:
+    """Names of files and folders directly in a folder, sorted; empty if it does not exist."""
+    fs, path = filesystem(url)
+    try:
+        entries = fs.ls(path, detail=False)
+    except FileNotFoundError:
+        return []
+    names = (entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries)
+    return sorted(name for name in names if name and PARTIAL_MARK not in name)
+
+
+@contextlib.contextmanager
+def open_read(url: str, block_bytes: int = 4 << 20) -> Iterator[IO[bytes]]:
+    """Opens a file for reading and seeking. Remote files are read in blocks of `block_bytes`.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    fs, path = filesystem(url)
+    if isinstance(fs, LocalFileSystem):
+        with open(path, "rb") as local:
+            yield local
+    else:
+        with fs.open(path, "rb", block_size=block_bytes, cache_type="readahead") as remote:
+            yield remote
+
+
+def read_bytes(url: str, start: int | None = None, end: int | None = None) -> bytes:
+    """Reads a file, or the half-open byte range `[start, end)` of it with one request.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    fs, path = filesystem(url)
+    return bytes(fs.cat_file(path, start=start, end=end))
+
+
+@contextlib.contextmanager
+def write_file(url: str) -> Iterator[IO[bytes]]:
+    """Opens a file for writing that appears at `url` complete when the block ends, and not at all if it raises.
+
+    The writer works on a local file, so memory does not grow with the size.
+    """
+    fs, path = filesystem(url)
+    if isinstance(fs, LocalFileSystem):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        partial = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}{PARTIAL_MARK}{uuid.uuid4().hex[:8]}")
+        try:
+            with open(partial, "wb") as handle:
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(partial)
+            raise
+    else:
+        with tempfile.TemporaryDirectory(prefix="vpp-upload-") as folder:
+            staged = os.path.join(folder, "file")
+            with open(staged, "wb") as handle:
+                yield handle
+            fs.put_file(staged, path)
+
+
+def write_bytes(url: str, data: bytes) -> None:
+    """Writes a small file, complete or absent."""
+    with write_file(url) as handle:
+        handle.write(data)
+
+
+def remove_partial_files(url: str) -> int:
+    """Removes what a killed writer left below a local folder; returns how many files. Remote stores hold none."""
+    fs, path = filesystem(url)
+    if not isinstance(fs, LocalFileSystem) or not os.path.isdir(path):
+        return 0
+    left_over = [
+        os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names if PARTIAL_MARK in name
+    ]
+    for name in left_over:
+        os.remove(name)
+    return len(left_over)
+
+
+@contextlib.contextmanager
+def local_copy(url: str) -> Iterator[str]:
+    """A local path with the content of `url`, for libraries that read only local files; a remote file is copied."""
+    fs, path = filesystem(url)
+    if isinstance(fs, LocalFileSystem):
+        yield path
+    else:
+        with tempfile.TemporaryDirectory(prefix="vpp-download-") as folder:
+            target = os.path.join(folder, posixpath.basename(path))
+            with fs.open(path, "rb") as remote, open(target, "wb") as local:
+                shutil.copyfileobj(remote, local, 16 << 20)
+            yield target
+
+
+def check_writable(url: str) -> None:
+    """Writes and removes a probe file.
+
+    Raises:
+        UsageError: If that fails, with the store's own words.
+    """
+    probe = join(url, f".probe-{uuid.uuid4().hex[:8]}")
+    try:
+        write_bytes(probe, b"")
+        fs, path = filesystem(probe)
+        fs.rm_file(path)
+    except Exception as error:  # any store, any fault: the user has to look at the URL, the endpoint or the rights
+        raise UsageError(
+            f"cannot write to --output {url}: {type(error).__name__}: {error}; check path, rights, endpoint"
+        ) from error
+
+
+def in_memory(write: Callable[[IO[bytes]], _T]) -> bytes:
+    """What `write` puts into a file, as bytes."""
+    buffer = io.BytesIO()
+    write(buffer)
+    return buffer.getvalue()

@@ -1,0 +1,39 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from s3fs import S3FileSystem
+
+sys.path.insert(0, str(Path(__file__).parent))  # tests/s3.py, tests/videos.py
+from s3 import S3Server
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real samples in the true formats; they lie beside the project where it is developed."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip("the real samples of ../shared/data are not on this machine")
+    return folder
+
+
+@pytest.fixture
+def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """A running S3 server with an empty bucket `bucket`; the environment points to it."""
+    root = tmp_path / "s3"
+    (root / "bucket").mkdir(parents=True)
+    server = S3Server(root)
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    S3FileSystem.clear_instance_cache()
+    server.start()
+    yield server
+    server.stop()
+    S3FileSystem.clear_instance_cache()

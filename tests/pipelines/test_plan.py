@@ -125,4 +125,4 @@ def test_memory_does_not_grow_with_the_number_of_episodes(tmp_path: Path, monkey
         return result
 
     peak(50)
-    assert peak(1200) < 1.5 * peak(300)
+    assert peak(1200) < 2_000_000  # its 26,000 clips as objects would take 15 MB

@@ -13,8 +13,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $@
 
-demo: $(VENV)/.installed  ## the whole path on recorded MetaWorld demonstrations, into out/demo
-	$(BIN)/python jobs/demo.py --output $(OUT)/demo
+demo: $(VENV)/.installed  ## the whole path on demonstrations that it records itself, into out/demo
+	$(BIN)/python jobs/collect.py --output $(OUT)/demo/demonstrations --episodes-per-task 4
+	$(BIN)/python jobs/preprocess.py --output $(OUT)/demo --text-encoder tiny \
+	  --sources "metaworld=openx-lerobot:$(OUT)/demo/demonstrations#window.stride=4&window.hop=8"
+	$(BIN)/python jobs/query.py $(OUT)/demo counts
+	$(BIN)/python jobs/query.py $(OUT)/demo captions
+	$(BIN)/python jobs/report.py $(OUT)/demo
+	@echo "summary: $(OUT)/demo/summary.json"
 
 test: $(VENV)/.installed check  ## lint, types, import boundaries, all quick tests
 	$(BIN)/python -m pytest -m "not slow" -n 2

@@ -26,6 +26,8 @@ def main() -> int:
     print(f"{'dataset':20} {'product':10} {'planned':>10} {'written':>10} {'rejected':>10} {'filtered':>10}")
     for dataset, products in summary["datasets"].items():
         for product, row in products.items():
+            if not row["planned"]:
+                continue
             counts = " ".join(f"{row[name]:>10,}" for name in ("planned", "written", "rejected", "filtered"))
             print(f"{dataset:20} {product:10} {counts}")
             for reason, number in row["reasons"].items():

@@ -155,6 +155,8 @@ def make_plan(
                 continue
             episode = _with_clean_captions(entry)
             for product in products:
+                if product == "episodes" and not episode.action_dim:
+                    continue
                 for row in episode.left_out:
                     left_out[product].add(row)
                 if product == "clips":
@@ -228,9 +230,14 @@ def _with_clean_captions(episode: Episode) -> Episode:
 def _clips(dataset: str, episode: Episode, settings: WindowSettings) -> Iterator[PlannedSample | LeftOut]:
     """All clips of an episode, camera by camera, so that a camera's clips stand together in a shard."""
     for number, camera in enumerate(episode.cameras):
+        seen = set()
         for window in windows(episode, settings):
             if isinstance(window, Window):
                 identity = sample_id(dataset, episode.episode_id, camera, window.indices, window.caption)
+                if identity in seen:
+                    yield _filtered(episode, "duplicate", "the same frames and caption twice", window)
+                    continue
+                seen.add(identity)
                 yield PlannedSample(identity, camera, window.start, window.end, window.indices, window.caption, -1)
             elif number == 0:  # the same for every camera
                 yield window
@@ -238,17 +245,21 @@ def _clips(dataset: str, episode: Episode, settings: WindowSettings) -> Iterator
 
 def _trajectories(dataset: str, episode: Episode, max_frames: int) -> Iterator[PlannedSample | LeftOut]:
     """All language-labelled trajectories of an episode that has actions."""
+    seen = set()
     for segment in episode.segments if episode.action_dim else ():
         num_frames = (segment.end - segment.start) * len(episode.cameras)
         if num_frames > max_frames:
             detail = f"expected at most {max_frames} frames of all cameras (shard.frames), found {num_frames}"
             yield _filtered(episode, "too_long", detail, segment)
+        elif segment in seen:
+            yield _filtered(episode, "duplicate", "the same frames and caption twice", segment)
         else:
+            seen.add(segment)
             identity = sample_id(dataset, episode.episode_id, segment.start, segment.end, segment.caption)
             yield PlannedSample(identity, "", segment.start, segment.end, (), segment.caption, -1)
 
 
-def _filtered(episode: Episode, reason: str, detail: str, segment: Segment) -> LeftOut:
+def _filtered(episode: Episode, reason: str, detail: str, segment: Segment | Window) -> LeftOut:
     return LeftOut(
         "filtered", reason, detail, episode.episode_id, clean_caption(segment.caption),
         segment.start, segment.end, episode.split, episode.source_url,

@@ -40,3 +40,8 @@ def plan_folder(output: str, dataset: str) -> str:
 def summary_url(output: str) -> str:
     """URL of the summary."""
     return join(output, "summary.json")
+
+
+def selection_url(output: str, name: str) -> str:
+    """URL of a saved selection."""
+    return join(output, "selections", f"{name}.parquet")

@@ -1,0 +1,33 @@
+"""Runs a job as a user does: its own process, its own Ray."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def start(job: str, *arguments: object, cwd: Path, log: Path | None = None) -> subprocess.Popen[str]:
+    """Starts `jobs/<job>.py` in a session of its own; both streams go to `log`, or to the process's `stdout`."""
+    command = [sys.executable, str(ROOT / "jobs" / f"{job}.py"), *map(str, arguments)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    output = log.open("w") if log else subprocess.PIPE
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, stdout=output, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def run(job: str, *arguments: object, cwd: Path) -> tuple[int, str]:
+    """Runs a job to its end; returns exit code and everything it printed."""
+    process = start(job, *arguments, cwd=cwd)
+    output, _ = process.communicate(timeout=600)
+    return process.returncode, output
+
+
+def product_files(output: Path) -> dict[str, bytes]:
+    """Every tar and manifest part below an output on disk, by path."""
+    paths = [path for product in ("clips", "episodes") for path in (output / product).rglob("*") if path.is_file()]
+    return {str(path.relative_to(output)): path.read_bytes() for path in sorted(paths)}

@@ -1,0 +1,1 @@
+"""Models, training, acting. Meets `pipelines` only in files."""

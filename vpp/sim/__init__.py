@@ -1,0 +1,1 @@
+"""Simulators: MetaWorld's environments and the demonstrations of its scripted experts."""

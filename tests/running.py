@@ -28,6 +28,7 @@ def run(job: str, *arguments: object, cwd: Path) -> tuple[int, str]:
 
 
 def product_files(output: Path) -> dict[str, bytes]:
-    """Every tar and manifest part below an output on disk, by path."""
+    """Every tar and manifest part below an output on disk, by path; not what the S3 server has under way."""
     paths = [path for product in ("clips", "episodes") for path in (output / product).rglob("*") if path.is_file()]
-    return {str(path.relative_to(output)): path.read_bytes() for path in sorted(paths)}
+    finished = sorted(path for path in paths if not path.name.startswith(".rclone_temp_put_"))
+    return {str(path.relative_to(output)): path.read_bytes() for path in finished}

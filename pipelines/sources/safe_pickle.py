@@ -52,7 +52,7 @@ class _Scalar:
     def __call__(self, dtype: Any, content: Any) -> Any:
         if not isinstance(dtype, np.dtype) or dtype.hasobject or not isinstance(content, bytes):
             raise pickle.UnpicklingError("a scalar that is not a number")
-        return np.frombuffer(content, dtype, count=1)[0]
+        return np.frombuffer(content, dtype, count=1)[0] if dtype.itemsize else np.zeros(1, dtype)[0]
 
 
 class _Latin1:

@@ -1,230 +1,204 @@
-"""SQL over a dataset's manifest, read-only: DuckDB in memory, with the views `clips`, `episodes` and `shards`.
+"""SQL on the manifest: DuckDB over its Parquet parts, on disk or in an object store, reading only.
 
-Only one SELECT at a time is run. DuckDB sees no files but the manifest's parts (`pipelines.manifest_files`), loads no
-extensions and keeps its settings. Results stream; what a query needs beyond the memory limit goes to a temporary
-folder.
+Views: `clips` and `episodes` (a row for each sample, whatever became of it; columns in `schemas/manifest.py`) and
+`shards`. A query is one SELECT. It can open no other file, write nothing and change no setting.
 """
 
 from __future__ import annotations
 
-import contextlib
-import re
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from pipelines.manifest_files import PROTOCOL, ManifestFiles
 from schemas.errors import UsageError
-from schemas.layout import manifest_folder
+from schemas.layout import manifest_folder, selection_url
 from schemas.manifest import SCHEMAS
-from schemas.shard import PRODUCTS, Product
-from schemas.storage import is_local
+from schemas.shard import PRODUCTS
+from schemas.storage import exists, filesystem, is_local, join, list_files, read_bytes, write_file
 
-_BATCH_ROWS = 16_384
-_REMOTE_THREADS = 16  # on a remote store a query mostly waits for answers
-
-_SHARDS_OF_PRODUCT = """
-    select dataset, '{product}' as product, shard, count(*) as num_samples,
-           sum(end_frame - start_frame)::bigint as num_source_frames, count(distinct caption) as num_captions,
-           sum(num_bytes)::bigint as num_bytes, min(num_bytes) as min_sample_bytes, max(num_bytes) as max_sample_bytes,
-           bool_or(text_encoder_is_stand_in or latent_codec_is_stand_in) as has_stand_ins
-    from {product} where status = 'written' group by dataset, shard"""
+_SHARDS = """
+    select '{product}' as product, dataset, shard, count(*) as num_samples, sum(num_bytes) as num_bytes,
+           any_value(text_encoder) as text_encoder, any_value(latent_codec) as latent_codec
+    from {product} where status = 'written' group by dataset, shard
+"""
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The result of a query, one batch after another.
+class NamedQuery:
+    """A query that everyone needs; `?` in it stands for the text of `--like`."""
 
-    Attributes:
-        schema: Names and types of the columns.
-        batches: To be read once, before the manifest is closed.
-    """
+    description: str
+    sql: str
 
-    schema: pa.Schema
-    batches: Iterator[pa.RecordBatch]
 
-    def to_pylist(self) -> list[dict[str, Any]]:
-        """All rows as dicts, for small results."""
-        return [row for batch in self.batches for row in batch.to_pylist()]
+NAMED_QUERIES = {
+    "counts": NamedQuery(
+        "rows by dataset and status, with hours where the frame rate is known",
+        """
+        with samples as (
+            select 'clips' as product, dataset, status, source_fps, end_frame - start_frame as num_frames from clips
+            union all
+            select 'episodes', dataset, status, source_fps, end_frame - start_frame from episodes
+        )
+        select product, dataset, status, count(*) as num,
+               round(sum(case when source_fps > 0 then num_frames / source_fps end) / 3600, 3) as hours
+        from samples group by all order by all
+        """,
+    ),
+    "rejected": NamedQuery(
+        "what was turned away, by reason, with one example",
+        """
+        with samples as (
+            select 'clips' as product, dataset, status, reason, detail from clips
+            union all
+            select 'episodes', dataset, status, reason, detail from episodes
+        )
+        select product, dataset, status, reason, count(*) as num, min(detail) as example
+        from samples where status <> 'written' group by all order by num desc, product, dataset, status, reason
+        """,
+    ),
+    "captions": NamedQuery(
+        "distinct captions, the most frequent first; --like narrows",
+        """
+        select caption, count(*) as num_clips, list(distinct dataset order by dataset) as datasets
+        from clips where status = 'written' and caption ilike ? group by caption order by num_clips desc, caption
+        """,
+    ),
+    "duplicates": NamedQuery(
+        "clips with the same bytes",
+        """
+        select sha256, count(*) as num, list(clip_id order by clip_id) as clip_ids, min(caption) as caption
+        from clips where status = 'written' group by sha256 having count(*) > 1 order by num desc, sha256
+        """,
+    ),
+    "shards": NamedQuery("shards with their sizes", "select * from shards order by product, shard"),
+}
 
 
 class Manifest:
-    """A dataset's manifest as it is when opened; a context manager."""
+    """An open manifest.
 
-    def __init__(self, files: ManifestFiles, connection: duckdb.DuckDBPyConnection, spill: Any) -> None:
-        self._files, self._connection, self._spill = files, connection, spill
+    Args:
+        url: The output of a preprocessing run.
+        memory_limit: What DuckDB may use before it spills, such as `4GB`.
+        num_threads: Threads of DuckDB; 0 for all cores.
 
-    @classmethod
-    def open(cls, url: str, memory_limit_gb: float = 4.0, num_threads: int = 0) -> Manifest:
-        """Opens the manifest of a dataset; a product that was not made is an empty view.
-
-        Args:
-            url: The dataset: the output of `jobs/preprocess.py`.
-            memory_limit_gb: Memory that DuckDB may use.
-            num_threads: 0 for one a core, or 16 where the manifest is remote.
-
-        Raises:
-            UsageError: If there is no manifest.
-        """
-        files = ManifestFiles(url)
-        if not any(files.num_parts(product) for product in PRODUCTS):
-            expected = " or ".join(manifest_folder(url, product) for product in PRODUCTS)
-            raise UsageError(f"expected the output of jobs/preprocess.py, found no manifest parts below {expected}")
-        spill = tempfile.TemporaryDirectory(prefix="vpp-query-")
-        settings = {
-            "temp_directory": spill.name,
-            "memory_limit": f"{memory_limit_gb}GB",
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-            "python_enable_replacements": "false",  # or a query could read this program's variables
-            "parquet_metadata_cache": "true",
-            "cache_local_files": "true",  # DuckDB takes the registered filesystem for a local one
-            "validate_external_file_cache": "NO_VALIDATION",  # a part never changes
-        }
-        if num_threads or not is_local(url):
-            settings["threads"] = str(num_threads or _REMOTE_THREADS)
-        manifest = cls(files, duckdb.connect(":memory:"), spill)
-        try:
-            manifest._make_views(settings)
-        except BaseException:
-            manifest.close()
-            raise
-        return manifest
-
-    def _make_views(self, settings: Mapping[str, str]) -> None:
-        self._connection.register_filesystem(self._files)
-        with self._faults():
-            for name, value in settings.items():
-                self._connection.execute(f"set {name} = '{value}'")
-            for product in PRODUCTS:
-                self._make_view(product)
-            shards = " union all ".join(_SHARDS_OF_PRODUCT.format(product=product) for product in PRODUCTS)
-            self._connection.execute(f"create view shards as {shards}")
-            self._connection.execute(f"set allowed_directories = ['{PROTOCOL}://']")
-            self._connection.execute("set enable_external_access = false")
-            self._connection.execute("set lock_configuration = true")
-
-    def _make_view(self, product: Product) -> None:
-        if self._files.num_parts(product):
-            parts = f"read_parquet('{PROTOCOL}://{product}/*/*.parquet')"
-            self._connection.execute(f"create view {product} as from {parts}")
-        else:
-            self._connection.register("empty", SCHEMAS[product].empty_table())
-            self._connection.execute(f"create table {product} as from empty")
-            self._connection.unregister("empty")
-
-    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Rows:
-        """Runs one SELECT (also DESCRIBE, SUMMARIZE, SHOW TABLES, VALUES) and streams its rows.
-
-        The rows are to be read before the next query.
-
-        Args:
-            sql: DuckDB's SQL over `clips`, `episodes` and `shards`.
-            parameters: Values of `$name` in it.
-
-        Raises:
-            UsageError: If it is anything else, or DuckDB refuses it, in one line with DuckDB's hint; also while the
-                rows are read.
-            OSError: If the store fails.
-        """
-        self._check(sql)
-        with self._faults():
-            return self._stream(self._connection.sql(sql, params=dict(parameters or {})))
-
-    def query_ids(self, sql: str) -> tuple[Product, Rows, int]:
-        """The distinct ids of written clips or episodes that a query yields, sorted, as the one column of the rows.
-
-        Args:
-            sql: A SELECT with a column `clip_id` or `episode_id`.
-
-        Returns:
-            The product that the ids are of; the ids; how many other distinct values the column has: ids of what was
-            rejected or filtered, and values that are no ids.
-
-        Raises:
-            UsageError: As for `query`, and if there is not exactly one such column.
-        """
-        self._check(sql)
-        with self._faults():
-            relation = self._connection.sql(sql)
-            columns = [name for name in ("clip_id", "episode_id") if name in relation.columns]
-            if len(columns) != 1:
-                found = ", ".join(relation.columns)
-                raise UsageError(f"expected a query with a column clip_id or episode_id, one of the two, found {found}")
-            column, product = columns[0], PRODUCTS[("clip_id", "episode_id").index(columns[0])]
-            chosen = f"select distinct {column} from chosen where {column} is not null"
-            written = f"select {column} from {product} where status = 'written'"
-            count = _of(relation, f"select count(*) from ({chosen}) where {column} not in ({written})")
-            num_others: int = count.fetchall()[0][0]
-            ids = _of(relation, f"from ({chosen}) where {column} in ({written}) order by {column}")
-            return product, self._stream(ids), num_others
-
-    def close(self) -> None:
-        """Frees memory and temporary files."""
-        self._connection.close()
-        self._spill.cleanup()
-
-    def __enter__(self) -> Manifest:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _check(self, sql: str) -> None:
-        with self._faults():
-            kinds = [statement.type for statement in duckdb.extract_statements(sql)]
-            if kinds != [duckdb.StatementType.SELECT]:
-                found = ", ".join(kind.name for kind in kinds) or "nothing"
-                raise UsageError(f"expected one SELECT, found {found}: the manifest is only read")
-            tree = self._connection.execute("select json_serialize_sql(?)", [sql]).fetchall()[0][0]
-        hidden = re.search(r'"type":"(\w+)_QUERY_NODE"', tree)  # inside a string a quote would be escaped
-        if hidden:
-            raise UsageError(f"expected one SELECT, found {hidden[1]} inside WITH: the manifest is only read")
-
-    def _stream(self, relation: duckdb.DuckDBPyRelation) -> Rows:
-        reader = relation.to_arrow_reader(_BATCH_ROWS)
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            with self._faults():
-                yield from reader
-
-        return Rows(reader.schema, batches())
-
-    @contextlib.contextmanager
-    def _faults(self) -> Iterator[None]:
-        """Raises what the store raised as itself, and what DuckDB has against a query as a `UsageError`."""
-        self._files.fault = None
-        try:
-            yield
-        except (duckdb.InternalException, duckdb.FatalException):
-            raise
-        except (duckdb.Error, pa.ArrowException, OSError) as error:  # while streaming, Arrow raises OSError
-            if self._files.fault is not None:
-                raise self._files.fault from error
-            raise UsageError(_one_line(str(error))) from error
-
-
-def _of(relation: duckdb.DuckDBPyRelation, sql: str) -> duckdb.DuckDBPyRelation:
-    """A query over the rows of a query, which it knows as `chosen`."""
-    result = relation.query("chosen", sql)
-    assert result is not None  # only a statement without rows has none
-    return result
-
-
-def _one_line(message: str) -> str:
-    """DuckDB's message with its hint, without the excerpt of the SQL; of a traceback the last line.
-
-    >>> _one_line('Binder Error: no column "x"!\\nCandidate bindings: "y"\\n\\nLINE 1: select x\\n               ^')
-    'Binder Error: no column "x"! Candidate bindings: "y"'
+    Raises:
+        UsageError: If there is no manifest.
     """
-    head, _, traceback = message.partition("Traceback (most recent call last)")
-    if traceback:
-        return traceback.strip().splitlines()[-1].strip()
-    return " ".join(re.split(r"\n+LINE \d+:", head)[0].split())
+
+    def __init__(self, url: str, memory_limit: str = "4GB", num_threads: int = 0) -> None:
+        self._url = url
+        folders = {product: manifest_folder(url, product) for product in PRODUCTS}
+        found = {product: any(_parts(folder)) for product, folder in folders.items()}
+        if not any(found.values()):
+            raise UsageError(f"{url}: expected a manifest (clips/manifest or episodes/manifest), found none")
+        self._connection = duckdb.connect()
+        self._set("memory_limit", memory_limit)
+        if num_threads:
+            self._set("threads", str(num_threads))
+        self._set("parquet_metadata_cache", "true")
+        self._set("python_enable_replacements", "false")  # or a query could read variables of this program
+        if not is_local(url):
+            self._connection.register_filesystem(filesystem(url)[0])
+        allowed = ", ".join(_literal(_absolute(folder)) for folder in folders.values())
+        self._connection.execute(f"set allowed_directories = [{allowed}]")
+        self._connection.execute("set enable_external_access = false")
+        for product in PRODUCTS:
+            if found[product]:
+                pattern = _literal(join(_absolute(folders[product]), "*", "*.parquet"))
+                self._connection.execute(f"create view {product} as select * from read_parquet({pattern})")
+            else:
+                self._connection.register(product, SCHEMAS[product].empty_table())
+        union = " union all ".join(_SHARDS.format(product=product) for product in PRODUCTS)
+        self._connection.execute(f"create view shards as {union}")
+        self._connection.execute("set lock_configuration = true")
+
+    def select(self, sql: str, parameters: Sequence[object] = ()) -> pa.Table:
+        """Runs one SELECT and returns its result.
+
+        Raises:
+            UsageError: If it is anything else, or DuckDB cannot run it.
+        """
+        try:
+            statements = self._connection.extract_statements(sql)
+        except duckdb.Error as error:
+            raise UsageError(f"query: {_first_lines(error)}") from error
+        kinds = [statement.type.name for statement in statements]
+        if len(kinds) != 1 or kinds[0] not in ("SELECT", "EXPLAIN"):
+            raise UsageError(
+                f"query: expected one SELECT, found {' and '.join(kinds) or 'nothing'}; the manifest is read-only"
+            )
+        try:
+            result: pa.Table = self._connection.sql(sql, params=list(parameters)).to_arrow_table()
+            return result
+        except duckdb.Error as error:
+            raise UsageError(f"query: {_first_lines(error)}") from error
+
+    def named(self, name: str, like: str = "") -> pa.Table:
+        """Runs one of `NAMED_QUERIES`."""
+        query = NAMED_QUERIES[name]
+        return self.select(query.sql, [f"%{like}%"] if "?" in query.sql else [])
+
+    def _set(self, name: str, value: str) -> None:
+        try:
+            self._connection.execute(f"set {name} = {_literal(value)}")
+        except duckdb.Error as error:
+            raise UsageError(f"{name}: {_first_lines(error)}") from error
+
+
+def save_selection(url: str, name: str, result: pa.Table, sql: str) -> str:
+    """Writes the ids in a result as a selection that the training jobs take; returns its URL.
+
+    Args:
+        url: The dataset.
+        name: The selection's name.
+        result: Has a column `clip_id` or `episode_id`.
+        sql: Where it comes from; kept with it.
+
+    Raises:
+        UsageError: If there is no such column, or the name is no plain file name.
+    """
+    column = next((c for c in ("clip_id", "episode_id") if c in result.column_names), None)
+    if column is None:
+        raise UsageError(f"--save: expected a column clip_id or episode_id, found {', '.join(result.column_names)}")
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise UsageError(f"--save: expected a name of letters, digits, - and _, found {name!r}")
+    ids = pa.table({column: pa.array(sorted(set(result[column].to_pylist())), pa.string())})
+    target = selection_url(url, name)
+    with write_file(target) as handle:
+        pq.write_table(ids.replace_schema_metadata({"sql": sql}), handle, compression="zstd")
+    return target
+
+
+def load_selection(url: str, name: str) -> pa.Table:
+    """Reads a selection: one sorted column `clip_id` or `episode_id`.
+
+    Raises:
+        UsageError: If there is none of that name.
+    """
+    source = selection_url(url, name)
+    if not exists(source):
+        raise UsageError(f"selection {name!r}: expected {source}, found none; jobs/query.py --save {name} writes one")
+    return pq.read_table(pa.BufferReader(read_bytes(source)))
+
+
+def _parts(folder: str) -> list[str]:
+    return list_files(folder, ".parquet")
+
+
+def _absolute(url: str) -> str:
+    return str(Path(filesystem(url)[1]).resolve()) if is_local(url) else url
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _first_lines(error: duckdb.Error) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and "^" not in line]
+    return " ".join(line for line in lines if not line.startswith("LINE "))

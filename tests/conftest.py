@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from s3fs import S3FileSystem
 
-sys.path.insert(0, str(Path(__file__).parent))  # tests/s3.py, tests/videos.py
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "pipelines")]  # tests/s3.py, tests/videos.py
 from s3 import S3Server
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

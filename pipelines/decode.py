@@ -18,7 +18,7 @@ import numpy as np
 from pipelines.encode_video import VideoSettings, encode_video
 from pipelines.frames import FrameResizer, is_blank
 from pipelines.manifest_rows import Members, planned_row, statistics, turned_away
-from pipelines.sources.source import Source
+from pipelines.sources.source import NumberedFrame, Source
 from schemas.clip import PlannedSample, PlannedShard
 from schemas.encoder import LATENT_SHAPE
 from schemas.episode import Episode
@@ -86,17 +86,10 @@ def _clips(
     for camera, clips in by_camera.items():
         try:
             latents = source.latents(episode, camera) if take_over_latents else None
-            for clip, frames in _gather(clips, source.frames(episode, camera, _all_indices(clips))):
+            frames = source.frames(episode, camera, _all_indices(clips))
+            for clip, gathered in _gather(clips, frames):
                 row = planned_row("clips", dataset, episode, clip)
-                if is_blank(frames):
-                    made[clip.sample_id] = Sample(
-                        turned_away(row, "filtered", "blank", f"camera {camera} shows nothing")
-                    )
-                    continue
-                members = [(VIDEO, encode_video(frames, video))]
-                if latents is not None:
-                    members.append((LATENTS_NPY, latents_npy(latents[list(clip.indices)])))
-                made[clip.sample_id] = Sample(row, members, latents is not None)
+                made[clip.sample_id] = _clip(row, gathered, video, latents)
         except DataError as error:
             for clip in clips:
                 if clip.sample_id not in made:
@@ -105,29 +98,53 @@ def _clips(
     return made
 
 
+def _clip(
+    row: dict[str, Any], frames: list[av.VideoFrame] | DataError, video: VideoSettings, latents: np.ndarray | None
+) -> Sample:
+    if isinstance(frames, DataError):
+        return Sample(turned_away(row, "rejected", frames.reason, frames.detail))
+    if is_blank(frames):
+        return Sample(turned_away(row, "filtered", "blank", f"camera {row['camera']} shows nothing"))
+    members = [(VIDEO, encode_video(frames, video))]
+    if latents is not None:
+        members.append((LATENTS_NPY, latents_npy(latents[row["frame_indices"]])))
+    return Sample(row, members, latents is not None)
+
+
 def _all_indices(clips: Iterable[PlannedSample]) -> list[int]:
     return sorted({index for clip in clips for index in clip.indices})
 
 
 def _gather(
-    clips: Sequence[PlannedSample], frames: Iterator[tuple[int, av.VideoFrame]]
-) -> Iterator[tuple[PlannedSample, list[av.VideoFrame]]]:
-    """Yields each clip with its resized frames as soon as its last frame has come."""
+    clips: Sequence[PlannedSample], frames: Iterator[NumberedFrame]
+) -> Iterator[tuple[PlannedSample, list[av.VideoFrame] | DataError]]:
+    """Yields each clip with its resized frames, or the first fault among them, as soon as its last frame has come."""
     waiting = sorted(clips, key=lambda clip: (clip.indices[-1], clip.indices))
     uses = Counter(index for clip in clips for index in set(clip.indices))
     resize = FrameResizer()
-    held: dict[int, av.VideoFrame] = {}
+    held: dict[int, av.VideoFrame | DataError] = {}
     position = 0
     for index, frame in frames:
-        held[index] = resize(frame)
+        held[index] = frame if isinstance(frame, DataError) else resize(frame)
         while position < len(waiting) and waiting[position].indices[-1] == index:
             clip = waiting[position]
-            yield clip, [held[number] for number in clip.indices]
+            needed = [held[number] for number in clip.indices]
+            fault = next((entry for entry in needed if isinstance(entry, DataError)), None)
+            yield clip, fault or [entry for entry in needed if isinstance(entry, av.VideoFrame)]
             for number in set(clip.indices):
                 uses[number] -= 1
                 if not uses[number]:
                     del held[number]
             position += 1
+
+
+def _whole(frames: Iterator[NumberedFrame]) -> Iterator[av.VideoFrame]:
+    """Resizes frames of which none may be missing."""
+    resize = FrameResizer()
+    for _, frame in frames:
+        if isinstance(frame, DataError):
+            raise frame
+        yield resize(frame)
 
 
 def _trajectory(
@@ -145,9 +162,8 @@ def _trajectory(
             raise DataError("missing_actions", f"expected actions, found none in {episode.source_url}")
         members: Members = []
         all_latents: Members = []
-        resize = FrameResizer()
         for camera in episode.cameras:
-            frames = (resize(frame) for _, frame in source.frames(episode, camera, range(planned.start, planned.end)))
+            frames = _whole(source.frames(episode, camera, range(planned.start, planned.end)))
             fps = episode.fps or _DEFAULT_FPS
             members.append((f"{camera}.{VIDEO}", encode_video(frames, video, fps, video.keyframe_every)))
             latents = source.latents(episode, camera) if take_over_latents else None

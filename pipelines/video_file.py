@@ -67,48 +67,41 @@ def count_frames(url: str) -> int:
         return stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
 
 
-def read_frames(url: str, indices: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Yields `(index, frame)` for each of the frame numbers, in order, decoding every frame at most once.
+def read_frames(url: str, indices: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame | DataError]]:
+    """Yields each of the frames in order, decoding every frame at most once.
 
     Args:
         url: The video.
         indices: Strictly increasing frame numbers.
 
     Yields:
-        The frame number and the frame in its native size and pixel format.
+        The frame number and the frame in its native size and pixel format; in the place of a damaged frame a
+        `decode_error`.
 
     Raises:
-        DataError: `missing_file`, `empty_file`, `not_a_video`, `decode_error` (a needed frame is damaged) or
-            `frame_out_of_range` (the video ends before it).
+        DataError: `missing_file`, `empty_file`, `not_a_video`, `frame_out_of_range` (the video ends before a frame), or
+            `decode_error` where frames can no longer be counted.
     """
     if not indices:
         return
     with _open_video(url) as (container, stream):
         clock = _FrameClock.of(stream)
-        last_decoded = -1
-        wanted = iter(indices)
-        target = next(wanted)
-        frames: Iterator[tuple[int, av.VideoFrame]] = enumerate(container.decode(stream))
-        while True:
-            if clock and clock.keyframe_before(target) > last_decoded + _SEEK_WORTH_FRAMES:
-                frames = _decode_from(container, stream, clock, target, url)
-            for number, frame in frames:  # noqa: B007 - used after the loop
-                last_decoded = number
-                if number >= target:
-                    break
+        frames = _decode(container, stream, clock, url)
+        position = -1  # the number of `frame`
+        frame: av.VideoFrame | None = None
+        for target in indices:
+            if clock and clock.keyframe_before(target) > position + _SEEK_WORTH_FRAMES:
+                frames, position = _decode_from(container, stream, clock, target, url), -1
+            while position < target:
+                following = next(frames, None)
+                if following is None:
+                    found = f"found {position + 1} frames in {url}"
+                    raise DataError("frame_out_of_range", f"expected frame {target}, {found}")
+                position, frame = following
+            if position > target or frame is None or frame.is_corrupt:
+                yield target, DataError("decode_error", f"frame {target} is damaged in {url}")
             else:
-                raise DataError(
-                    "frame_out_of_range", f"expected frame {target}, found {last_decoded + 1} frames in {url}"
-                )
-            if number > target:
-                raise DataError("decode_error", f"frame {target} cannot be decoded in {url}; the next one is {number}")
-            if frame.is_corrupt:
-                raise DataError("decode_error", f"frame {target} is damaged in {url}")
-            yield target, frame
-            following = next(wanted, None)
-            if following is None:
-                return
-            target = following
+                yield target, frame
 
 
 @dataclass(frozen=True)
@@ -135,6 +128,26 @@ class _FrameClock:
         return self.keyframes[position - 1] if position else -1
 
 
+def _decode(
+    container: InputContainer, stream: VideoStream, clock: _FrameClock | None, url: str
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decodes from where the container stands and numbers the frames, by the clock or by counting from the beginning.
+
+    A packet that cannot be decoded is skipped where a clock tells the numbers of those that follow.
+    """
+    counted = 0
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError as error:
+            if clock is None:
+                raise DataError("decode_error", f"{_words(error)} behind frame {counted - 1} of {url}") from error
+            continue
+        for frame in frames:
+            yield (_number(frame, clock, url) if clock else counted), frame
+            counted += 1
+
+
 def _decode_from(
     container: InputContainer, stream: VideoStream, clock: _FrameClock, target: int, url: str
 ) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -142,18 +155,14 @@ def _decode_from(
     keyframe = clock.keyframe_before(target)
     while True:
         container.seek(clock.start + keyframe * clock.step, stream=stream, backward=True)
-        decoder = container.decode(stream)
-        first = next(decoder, None)
-        if first is not None and _number(first, clock, url) <= target:
+        frames = _decode(container, stream, clock, url)
+        first = next(frames, None)
+        if keyframe <= 0 or (first is not None and first[0] <= target):
             break
-        if keyframe <= 0:
-            raise DataError("decode_error", f"no decodable frame at or before frame {target} in {url}")
-        keyframe = clock.keyframe_before(
-            keyframe - 1
-        )  # open GOP: frames shown before their keyframe need the one before
-    yield _number(first, clock, url), first
-    for frame in decoder:
-        yield _number(frame, clock, url), frame
+        keyframe = clock.keyframe_before(keyframe - 1)  # open GOP: frames shown before a keyframe need the one before
+    if first is not None:
+        yield first
+        yield from frames
 
 
 def _number(frame: av.VideoFrame, clock: _FrameClock, url: str) -> int:

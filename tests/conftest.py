@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from s3fs import S3FileSystem
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "pipelines")]  # tests/s3.py, tests/videos.py
-from s3 import S3Server
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "pipelines")]  # for tests/s3.py and its like
+
+from s3 import S3Server  # noqa: E402
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

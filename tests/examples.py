@@ -42,7 +42,8 @@ def encode_feature(values: Feature, packed: bool = True) -> bytes:
 
 def encode_example(features: dict[str, Feature], packed: bool = True) -> bytes:
     entries = [
-        field(1, field(1, name.encode()) + field(2, encode_feature(values, packed))) for name, values in features.items()
+        field(1, field(1, name.encode()) + field(2, encode_feature(values, packed)))
+        for name, values in features.items()
     ]
     return field(1, b"".join(entries))
 

@@ -29,7 +29,9 @@ def write_vpp_layout(root: Path, num_episodes: int = 6, num_frames: int = 60, ac
     return root
 
 
-def write_calvin(root: Path, ranges: list[tuple[int, int]], labels: list[tuple[int, int, str]], split: str = "training") -> Path:
+def write_calvin(
+    root: Path, ranges: list[tuple[int, int]], labels: list[tuple[int, int, str]], split: str = "training"
+) -> Path:
     """CALVIN frames whose pictures and actions tell their number."""
     folder = root / split
     (folder / "lang_annotations").mkdir(parents=True, exist_ok=True)
@@ -45,20 +47,28 @@ def write_calvin(root: Path, ranges: list[tuple[int, int]], labels: list[tuple[i
                 robot_obs=np.full(15, float(number)),
             )
     annotation = {
-        "language": {"ann": [text for _, _, text in labels], "task": [], "emb": np.zeros((len(labels), 1, 4), np.float32)},
+        "language": {
+            "ann": [text for _, _, text in labels],
+            "task": [],
+            "emb": np.zeros((len(labels), 1, 4), np.float32),
+        },
         "info": {"indx": [(np.int64(first), np.int64(last)) for first, last, _ in labels]},
     }
     np.save(folder / "lang_annotations" / "auto_lang_ann.npy", annotation, allow_pickle=True)  # type: ignore[arg-type]
     return root
 
 
-def write_ego4d(root: Path, videos: dict[str, dict], narrations: dict[str, dict], num_frames: int = 120, fps: int = 10) -> Path:
+def write_ego4d(
+    root: Path, videos: dict[str, dict], narrations: dict[str, dict], num_frames: int = 120, fps: int = 10
+) -> Path:
     """Ego4D's folder: a video for each entry of `videos`, whose values go into its metadata."""
     entries = []
     for uid, extra in videos.items():
         write_video(root / "full_scale" / f"{uid}.mp4", num_frames, fps=fps)
         metadata = {"fps": float(fps), "num_frames": num_frames}
-        entries.append({"video_uid": uid, "video_metadata": metadata, "redacted_intervals": [], "split_fho": "train"} | extra)
+        entries.append(
+            {"video_uid": uid, "video_metadata": metadata, "redacted_intervals": [], "split_fho": "train"} | extra
+        )
     (root / "annotations").mkdir(parents=True, exist_ok=True)
     (root / "ego4d.json").write_text(json.dumps({"version": "v2", "videos": entries}))
     (root / "annotations" / "narration.json").write_text(json.dumps(narrations))

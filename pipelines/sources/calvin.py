@@ -17,7 +17,7 @@ import av
 import numpy as np
 
 from pipelines.sources.safe_pickle import load_pickled_npy
-from pipelines.sources.source import Trajectory
+from pipelines.sources.source import NumberedFrame, Trajectory
 from schemas.episode import Episode, LeftOut, Segment
 from schemas.errors import DataError, UsageError
 from schemas.storage import exists, join, read_bytes
@@ -103,16 +103,13 @@ class Calvin:
                 locator={"first": first, "digits": digits},
             )
 
-    def frames(self, episode: Episode, camera: str, indices: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    def frames(self, episode: Episode, camera: str, indices: Sequence[int]) -> Iterator[NumberedFrame]:
         """Reads one image of each frame's file."""
         for index in indices:
-            image = self._read(episode, index, (camera,))[0]
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                url = self._url_of(episode, index)
-                raise DataError(
-                    "bad_image", f"expected uint8 [H, W, 3] as {camera}, found {image.dtype} {image.shape} in {url}"
-                )
-            yield index, av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            try:
+                yield index, self._picture(episode, camera, index)
+            except DataError as error:
+                yield index, error
 
     def trajectory(self, episode: Episode, start: int, end: int) -> Trajectory | None:
         """Reads actions `[N, 7]` and robot_obs `[N, 15]`, float64 on disk."""
@@ -123,6 +120,13 @@ class Calvin:
     def latents(self, episode: Episode, camera: str) -> np.ndarray | None:
         """CALVIN brings none."""
         return None
+
+    def _picture(self, episode: Episode, camera: str, index: int) -> av.VideoFrame:
+        image = self._read(episode, index, (camera,))[0]
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            found = f"found {image.dtype} {image.shape} in {self._url_of(episode, index)}"
+            raise DataError("bad_image", f"expected uint8 [H, W, 3] as {camera}, {found}")
+        return av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
 
     def _folder(self, split: str) -> str:
         return self._url if self._url.endswith(f"/{split}") else join(self._url, split)

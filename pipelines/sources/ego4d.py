@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
-import av
 import ijson
 import numpy as np
 
@@ -21,7 +20,7 @@ from pipelines.sources.ego4d_annotations import (
     summary_segments,
     video_facts,
 )
-from pipelines.sources.source import Trajectory
+from pipelines.sources.source import NumberedFrame, Trajectory
 from pipelines.video_file import read_frames
 from schemas.episode import Episode, LeftOut, Segment
 from schemas.errors import DataError, UsageError
@@ -108,7 +107,7 @@ class Ego4D:
                     "filtered", "no_narration", f"{self._annotation_file()} does not name the video", uid
                 )
 
-    def frames(self, episode: Episode, camera: str, indices: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    def frames(self, episode: Episode, camera: str, indices: Sequence[int]) -> Iterator[NumberedFrame]:
         """Reads frames of the video."""
         return read_frames(episode.source_url, indices)
 

@@ -7,20 +7,18 @@ path is taken.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
-import av
 import numpy as np
-import PIL.Image
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
-from pipelines.sources.source import Trajectory
+from pipelines.sources.pictures import decode_image
+from pipelines.sources.source import NumberedFrame, Trajectory
 from pipelines.video_file import read_frames
 from schemas.episode import Episode, LeftOut, Segment
 from schemas.errors import DataError, UsageError
@@ -79,7 +77,7 @@ class OpenXLeRobot:
                 source_url = join(self._url, "meta")
                 yield LeftOut("rejected", error.reason, error.detail, f"{number:06d}", source_url=source_url)
 
-    def frames(self, episode: Episode, camera: str, indices: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    def frames(self, episode: Episode, camera: str, indices: Sequence[int]) -> Iterator[NumberedFrame]:
         """Reads frames from the episode's stretch of its video, or from images in the table."""
         video = episode.locator["videos"].get(camera)
         if video is None:
@@ -222,23 +220,18 @@ class OpenXLeRobot:
             raise DataError("inconsistent_lengths", f"{expected}, found {num_rows} in {url}")
         return pa.concat_tables(pieces)
 
-    def _images(self, episode: Episode, camera: str, indices: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    def _images(self, episode: Episode, camera: str, indices: Sequence[int]) -> Iterator[NumberedFrame]:
         key = self._cameras()[camera]
         images = self._rows(episode, [key])[key]
         for index in indices:
             if index >= len(images):
-                raise DataError(
-                    "frame_out_of_range", f"expected frame {index}, found {len(images)} in {episode.source_url}"
-                )
+                found = f"found {len(images)} in {episode.source_url}"
+                raise DataError("frame_out_of_range", f"expected frame {index}, {found}")
             content = (images[index].as_py() or {}).get("bytes") or b""
             try:
-                with PIL.Image.open(io.BytesIO(content)) as image:
-                    pixels = np.asarray(image.convert("RGB"))
-            except (OSError, TypeError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-                raise DataError(
-                    "decode_error", f"expected a picture, {error} in {key}, row {index}, {episode.source_url}"
-                ) from error
-            yield index, av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                yield index, decode_image(content, f"{key}, row {index}, {episode.source_url}")
+            except DataError as error:
+                yield index, error
 
 
 def _data_path(info: dict[str, Any], row: dict[str, Any], number: int) -> str:

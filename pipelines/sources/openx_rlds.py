@@ -6,7 +6,6 @@ picture is decoded.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -14,12 +13,11 @@ from functools import lru_cache
 from itertools import groupby
 from typing import ClassVar
 
-import av
 import numpy as np
-import PIL.Image
 
 from pipelines.sources.openx_mappings import REGISTRY, Column, Mapping, find_mapping, override
-from pipelines.sources.source import Trajectory
+from pipelines.sources.pictures import decode_image
+from pipelines.sources.source import NumberedFrame, Trajectory
 from pipelines.sources.tf_example import Value, parse_example
 from pipelines.sources.tfrecord import read_record, read_records
 from schemas.episode import Episode, LeftOut, Segment
@@ -98,17 +96,19 @@ class OpenXRLDS:
                 detail = error.detail if url in error.detail else f"{error.detail} in record {number} of {url}"
                 yield LeftOut("rejected", error.reason, detail, episode_id, split=split, source_url=url)
 
-    def frames(self, episode: Episode, camera: str, indices: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    def frames(self, episode: Episode, camera: str, indices: Sequence[int]) -> Iterator[NumberedFrame]:
         """Decodes the JPEG or PNG of each step."""
         features = self._features(episode)
         key = self._mapping(episode.locator["file"]).images[episode.cameras.index(camera)]
         images = features[key]
         for index in indices:
             if index >= len(images):
-                raise DataError(
-                    "frame_out_of_range", f"expected step {index}, found {len(images)} in {episode.source_url}"
-                )
-            yield index, _decode_image(images[index], f"{key}, step {index}, {episode.source_url}")
+                found = f"found {len(images)} in {episode.source_url}"
+                raise DataError("frame_out_of_range", f"expected step {index}, {found}")
+            try:
+                yield index, decode_image(images[index], f"{key}, step {index}, {episode.source_url}")
+            except DataError as error:
+                yield index, error
 
     def trajectory(self, episode: Episode, start: int, end: int) -> Trajectory | None:
         """Joins the action features and the state features."""
@@ -208,15 +208,6 @@ def _table(features: dict[str, Value], columns: tuple[Column, ...], num_steps: i
         table = values.astype(np.float32).reshape(num_steps, -1)
         tables.append(table[:, : column.width] if column.width else table)
     return np.concatenate(tables, axis=1)
-
-
-def _decode_image(content: bytes | memoryview, where: str) -> av.VideoFrame:
-    try:
-        with PIL.Image.open(io.BytesIO(content)) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        raise DataError("decode_error", f"expected a JPEG or PNG, {error} ({where})") from error
-    return av.VideoFrame.from_ndarray(pixels, format="rgb24")
 
 
 def _parse_name(part: str) -> dict[str, str]:

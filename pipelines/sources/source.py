@@ -13,6 +13,10 @@ import av
 import numpy as np
 
 from schemas.episode import Episode, LeftOut
+from schemas.errors import DataError
+
+NumberedFrame = tuple[int, av.VideoFrame | DataError]
+"""A frame with its number in the episode, or the fault that stands in its place."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,14 @@ class Source(Protocol):
         """Lists the episodes of one part in a fixed order, decoding no frame. Faulty data is yielded as `LeftOut`."""
         ...
 
-    def frames(self, episode: Episode, camera: str, indices: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    def frames(self, episode: Episode, camera: str, indices: Sequence[int]) -> Iterator[NumberedFrame]:
         """Yields `(index, frame)` for the strictly increasing `indices`, in order, each frame decoded once.
 
-        Frames have their native size and pixel format. Memory does not grow with the number of indices.
+        In the place of a frame that cannot be had stands its fault; the others still come. Frames have their native
+        size and pixel format. Memory does not grow with the number of indices.
 
         Raises:
-            DataError: If a frame cannot be had.
+            DataError: If no further frame can be had.
         """
         ...
 

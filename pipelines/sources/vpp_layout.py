@@ -13,10 +13,9 @@ import pickle
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-import av
 import numpy as np
 
-from pipelines.sources.source import Trajectory
+from pipelines.sources.source import NumberedFrame, Trajectory
 from pipelines.video_file import count_frames, probe, read_frames
 from schemas.encoder import LATENT_SHAPE
 from schemas.episode import Episode, LeftOut, Segment
@@ -76,7 +75,7 @@ class VPPLayout:
             except DataError as error:
                 yield LeftOut("rejected", error.reason, error.detail, episode_id, split=split, source_url=url)
 
-    def frames(self, episode: Episode, camera: str, indices: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    def frames(self, episode: Episode, camera: str, indices: Sequence[int]) -> Iterator[NumberedFrame]:
         """Reads frames of one camera's video."""
         return read_frames(join_inside(self._url, self._of_camera(episode, camera, "videos")), indices)
 

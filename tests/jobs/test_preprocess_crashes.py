@@ -36,10 +36,11 @@ def end_session(leader: int) -> None:
 
 
 def ray_workers(leader: int) -> list[psutil.Process]:
+    """Processes that run tasks; not Ray's agents, with which a whole node ends."""
     found = []
     for process in psutil.process_iter():
         try:
-            if os.getsid(process.pid) == leader and process.name().startswith("ray::"):
+            if os.getsid(process.pid) == leader and process.name().startswith(("ray::Map", "ray::IDLE")):
                 found.append(process)
         except (psutil.Error, ProcessLookupError, PermissionError):
             continue
@@ -47,7 +48,7 @@ def ray_workers(leader: int) -> list[psutil.Process]:
 
 
 def test_ten_kills_change_no_byte(tmp_path: Path, s3: S3Server) -> None:
-    source = write_vpp_layout(tmp_path / "source", num_episodes=12, num_frames=90)
+    source = write_vpp_layout(tmp_path / "source", num_episodes=24, num_frames=90)
     code, printed = run("preprocess", *arguments(source, str(tmp_path / "undisturbed")), cwd=tmp_path)
     assert code == 0, printed
     expected = product_files(tmp_path / "undisturbed")
@@ -59,7 +60,7 @@ def test_ten_kills_change_no_byte(tmp_path: Path, s3: S3Server) -> None:
         what = ("driver", "worker", "server")[kill % 3]
         log = tmp_path / f"log-{kill}"
         process = start("preprocess", *arguments(source, "s3://bucket/out"), cwd=tmp_path, log=log)
-        _wait_for_progress(process, tmp_path / "s3" / "bucket" / "out", done_before, rng.uniform(0.0, 3.0))
+        _wait_for_progress(process, tmp_path / "s3" / "bucket" / "out", done_before, rng.uniform(0.0, 1.5))
         if what == "driver":
             process.send_signal(signal.SIGKILL)
         elif what == "worker":

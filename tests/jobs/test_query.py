@@ -28,7 +28,9 @@ def test_a_table_a_json_a_csv_and_a_parquet_tell_the_same(url: str, tmp_path: Pa
     assert pq.read_table(tmp_path / "x.parquet").to_pydict() == {"dataset": ["a", "b"], "n": [8, 2]}
 
 
-@pytest.mark.parametrize("arguments", [("nonsense",), ("drop view clips",), ("counts", "--format", "xml"), ("counts", "--memory", "lots")])
+@pytest.mark.parametrize(
+    "arguments", [("nonsense",), ("drop view clips",), ("counts", "--format", "xml"), ("counts", "--memory", "lots")]
+)
 def test_mistakes_end_with_code_2(url: str, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     code, printed = run("query", url, *arguments, cwd=tmp_path)
     assert code == 2

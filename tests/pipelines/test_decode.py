@@ -33,9 +33,10 @@ class VideoFolder:
     def frames(self, episode: Episode, camera: str, indices: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
         self.opened.append((episode.episode_id, camera))
         for index, frame in read_frames(episode.source_url, indices):
-            if episode.episode_id == "faulty" and index >= 30:
-                raise DataError("decode_error", "frame 30 is damaged")
-            yield index, frame
+            if episode.episode_id == "cut" and index >= 30:
+                raise DataError("frame_out_of_range", "the video ends at 30")
+            is_damaged = episode.episode_id == "damaged" and index == 30
+            yield index, DataError("decode_error", "frame 30 is damaged") if is_damaged else frame
 
     def trajectory(self, episode: Episode, start: int, end: int) -> Trajectory:
         steps = np.arange(start, end, dtype=np.float32)[:, None]
@@ -91,13 +92,24 @@ def test_every_frame_is_resized_once_however_many_clips_share_it(
     assert len(calls) == 2 * len(distinct)
 
 
-def test_a_fault_in_the_middle_costs_only_the_clips_that_need_it(tmp_path: Path, video: str) -> None:
-    shard = plan_of(tmp_path, "faulty", video, "clips", WindowSettings(mode="sliding", stride=1, hop=4, at_end="drop"))
-    for sample in decode_shard(shard, VideoFolder(), VideoSettings()):
-        needs_fault = sample.row["frame_indices"][-1] >= 30
+@pytest.mark.parametrize(("episode_id", "reason"), [("cut", "frame_out_of_range"), ("damaged", "decode_error")])
+def test_a_fault_in_the_middle_costs_only_the_clips_that_need_it(
+    tmp_path: Path, video: str, episode_id: str, reason: str
+) -> None:
+    window = WindowSettings(mode="sliding", stride=1, hop=4, at_end="drop")
+    samples = decode_shard(plan_of(tmp_path, episode_id, video, "clips", window), VideoFolder(), VideoSettings())
+    outcomes = set()
+    for sample in samples:
+        indices = sample.row["frame_indices"]
+        needs_fault = indices[-1] >= 30 if episode_id == "cut" else 30 in indices
         assert bool(sample.members) is not needs_fault
-        if needs_fault:
-            assert (sample.row["status"], sample.row["reason"]) == ("rejected", "decode_error")
+        outcomes.add((needs_fault, sample.row.get("reason", "")))
+    assert outcomes == {(False, ""), (True, reason)}
+
+
+def test_a_fault_anywhere_rejects_the_trajectory(tmp_path: Path, video: str) -> None:
+    (sample,) = decode_shard(plan_of(tmp_path, "damaged", video, "episodes"), VideoFolder(), VideoSettings())
+    assert (sample.row["status"], sample.row["reason"]) == ("rejected", "decode_error")
 
 
 def test_a_camera_that_shows_nothing_is_filtered(tmp_path: Path) -> None:

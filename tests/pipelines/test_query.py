@@ -53,7 +53,11 @@ def test_a_select_sees_all_parts(manifest: Manifest) -> None:
     rows = manifest.select("select dataset, status, count(*) as n from clips group by all order by all").to_pylist()
     assert [tuple(row.values()) for row in rows] == [("a", "rejected", 2), ("a", "written", 6), ("b", "written", 2)]
     shards = manifest.select("select shard, num_samples, num_bytes from shards order by shard").to_pylist()
-    assert [tuple(row.values()) for row in shards] == [("a/000000.tar", 3, 300), ("a/000001.tar", 3, 300), ("b/000000.tar", 2, 200)]
+    assert [tuple(row.values()) for row in shards] == [
+        ("a/000000.tar", 3, 300),
+        ("a/000001.tar", 3, 300),
+        ("b/000000.tar", 2, 200),
+    ]
 
 
 def test_a_product_that_is_absent_is_an_empty_view(manifest: Manifest) -> None:

@@ -39,7 +39,9 @@ def load(tmp_path: Path, text: str, *arguments: str) -> Settings:
 
 def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) -> None:
     text = "job:\n  name: file\n  rate: 2\n  names: [x, y]\n  inner: {size: 5, kind: b}\nother: {}\n"
-    assert load(tmp_path, text, "--name", "line", "--inner.size", "7") == Settings("line", 2, ("x", "y"), None, Inner(7, "b"))
+    assert load(tmp_path, text, "--name", "line", "--inner.size", "7") == Settings(
+        "line", 2, ("x", "y"), None, Inner(7, "b")
+    )
     assert load(tmp_path, "other: {}\n") == Settings()
 
 

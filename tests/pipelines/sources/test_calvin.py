@@ -76,15 +76,20 @@ def test_a_broken_frame_has_its_reason(root: Path, shared_data: Path, broken: st
     frame.unlink()
     if broken:
         shutil.copy(shared_data / "broken" / broken, frame)
-    with pytest.raises(DataError) as error:
-        list(source.frames(episode, "rgb_static", range(20)))
-    assert error.value.reason == reason
-    assert "0000105" in error.value.detail
+    faults = {
+        index: frame for index, frame in source.frames(episode, "rgb_static", range(20)) if isinstance(frame, DataError)
+    }
+    assert {index: fault.reason for index, fault in faults.items()} == {5: reason}
+    assert "0000105" in faults[5].detail
 
 
-def test_hostile_annotations_are_a_row_and_run_nothing(root: Path, shared_data: Path, tmp_path: Path, monkeypatch) -> None:
+def test_hostile_annotations_are_a_row_and_run_nothing(
+    root: Path, shared_data: Path, tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    shutil.copy(shared_data / "broken" / "evil_lang_ann.npy", root / "training" / "lang_annotations" / "auto_lang_ann.npy")
+    shutil.copy(
+        shared_data / "broken" / "evil_lang_ann.npy", root / "training" / "lang_annotations" / "auto_lang_ann.npy"
+    )
     entries = listed(Calvin("c", str(root)))
     assert [entry.reason for entry in entries if isinstance(entry, LeftOut)] == ["unsafe_pickle"]
     assert not (tmp_path / "PWNED").exists()

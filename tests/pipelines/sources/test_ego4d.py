@@ -16,7 +16,10 @@ from schemas.errors import UsageError
 
 
 def told(*entries: tuple[float, str]) -> dict:
-    return {"narrations": [{"timestamp_sec": time_s, "narration_text": text} for time_s, text in entries], "summaries": []}
+    return {
+        "narrations": [{"timestamp_sec": time_s, "narration_text": text} for time_s, text in entries],
+        "summaries": [],
+    }
 
 
 def listed(source: Ego4D) -> list[Episode | LeftOut]:
@@ -25,7 +28,9 @@ def listed(source: Ego4D) -> list[Episode | LeftOut]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    first = told((2.0, "#C C takes a cup"), (4.0, "#C C fills it #unsure"), (8.0, "#O A man X waves"), (99.0, "#C C leaves"))
+    first = told(
+        (2.0, "#C C takes a cup"), (4.0, "#C C fills it #unsure"), (8.0, "#O A man X waves"), (99.0, "#C C leaves")
+    )
     first["narrations"].append(first["narrations"][0])
     second = told((6.0, "#C C drinks"))
     videos = {"a": {"redacted_intervals": [{"start_sec": 7.5, "end_sec": 8.5}]}, "b": {}, "c": {}}
@@ -121,7 +126,10 @@ def test_memory_does_not_grow_with_the_annotation_file(tmp_path: Path) -> None:
         folder = tmp_path / str(count)
         write_ego4d(folder, {}, {})
         narrations = {
-            f"video{n}": {"narration_pass_1": told(*((float(t), f"#C C does {t}") for t in range(300))), "status": "complete"}
+            f"video{n}": {
+                "narration_pass_1": told(*((float(t), f"#C C does {t}") for t in range(300))),
+                "status": "complete",
+            }
             for n in range(count)
         }
         (folder / "annotations" / "narration.json").write_text(json.dumps(narrations))

@@ -56,7 +56,9 @@ def v21(tmp_path: Path) -> Path:
         "features": features,
     }
     (tmp_path / "meta" / "info.json").write_text(json.dumps(info))
-    lines = [json.dumps({"episode_index": n, "tasks": [f"task {n}"], "length": length}) for n, length in enumerate(LENGTHS)]
+    lines = [
+        json.dumps({"episode_index": n, "tasks": [f"task {n}"], "length": length}) for n, length in enumerate(LENGTHS)
+    ]
     (tmp_path / "meta" / "episodes.jsonl").write_text("\n".join(lines))
     (tmp_path / "meta" / "tasks.jsonl").write_text(json.dumps({"task_index": 0, "task": "task 0"}))
     for number, length in enumerate(LENGTHS):
@@ -76,7 +78,9 @@ def v30(tmp_path: Path) -> Path:
         steps = np.arange(first, first + length, dtype=np.float32)[:, None]
         videos = {camera: encode_pictures(pictures, 80.0) for camera in ("front", "wrist")}
         statistics = {camera: picture_statistics(pictures) for camera in videos}
-        episodes.append(RecordedEpisode(f"task {number % 2}", videos, steps * [[1, -1]], steps * [[1, 1, 1]], statistics))
+        episodes.append(
+            RecordedEpisode(f"task {number % 2}", videos, steps * [[1, -1]], steps * [[1, 1, 1]], statistics)
+        )
         first += length
     write_dataset(str(tmp_path), episodes, 80.0, "test")
     return tmp_path
@@ -90,7 +94,10 @@ def test_v21_finds_files_where_they_are(v21: Path) -> None:
         assert isinstance(episode, Episode)
         assert (episode.episode_id, episode.num_frames, episode.action_dim) == (f"{number:06d}", LENGTHS[number], 2)
         assert episode.segments[0].caption == f"task {number}"
-        shown = [read_number(f.to_ndarray(format="rgb24")) for _, f in source.frames(episode, "front", range(LENGTHS[number]))]
+        shown = [
+            read_number(f.to_ndarray(format="rgb24"))
+            for _, f in source.frames(episode, "front", range(LENGTHS[number]))
+        ]
         assert shown == list(range(LENGTHS[number]))
 
 
@@ -183,7 +190,9 @@ def test_the_writer_keeps_what_lerobot_needs(v30: Path) -> None:
     assert np.shape(statistics["observation.images.front"]["mean"]) == (3, 1, 1)
     frame = pq.read_table(v30 / "meta" / "tasks.parquet").to_pandas()
     assert list(frame.index) == ["task 0", "task 1"]
-    assert io.BytesIO((v30 / "videos/observation.images.front/chunk-000/file-000.mp4").read_bytes()).getbuffer().nbytes > 0
+    assert (
+        io.BytesIO((v30 / "videos/observation.images.front/chunk-000/file-000.mp4").read_bytes()).getbuffer().nbytes > 0
+    )
 
 
 def test_the_real_sample(shared_data: Path) -> None:

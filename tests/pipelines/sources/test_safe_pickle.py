@@ -19,7 +19,9 @@ from schemas.errors import DataError
 
 PLAIN = st.recursive(
     st.one_of(st.integers(), st.floats(allow_nan=False), st.text(), st.booleans(), st.none(), st.binary(max_size=8)),
-    lambda inner: st.one_of(st.lists(inner, max_size=4), st.tuples(inner, inner), st.dictionaries(st.text(), inner, max_size=4)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.tuples(inner, inner), st.dictionaries(st.text(), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
@@ -46,7 +48,7 @@ def test_plain_values_load_unchanged(value: object) -> None:
 def test_arrays_and_scalars_inside_load_unchanged(array: np.ndarray) -> None:
     loaded = load_pickled_npy(npy({"a": array, "b": (array.ravel()[0], 3)}), "x")
     np.testing.assert_array_equal(loaded["a"], array)
-    assert loaded["b"][0] == array.ravel()[0]
+    np.testing.assert_array_equal(loaded["b"][0], array.ravel()[0])
 
 
 class Calls:

@@ -21,7 +21,9 @@ def write(path: Path, payloads: list[bytes]) -> Path:
 
 
 @given(payloads=st.lists(st.binary(max_size=300), max_size=8))
-def test_records_read_back_in_order_and_by_offset(tmp_path_factory: pytest.TempPathFactory, payloads: list[bytes]) -> None:
+def test_records_read_back_in_order_and_by_offset(
+    tmp_path_factory: pytest.TempPathFactory, payloads: list[bytes]
+) -> None:
     path = write(tmp_path_factory.mktemp("t") / "x.tfrecord", payloads)
     records = list(read_records(str(path)))
     assert [record.payload for record in records if isinstance(record, Record)] == payloads

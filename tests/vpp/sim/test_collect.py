@@ -55,7 +55,9 @@ def test_seeds_differ_by_task_and_episode() -> None:
 
 def test_a_collection_counts_keeps_resumes_and_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = str(tmp_path / "out")
-    settings = CollectSettings(output=output, tasks=("handle-press-v3", "coffee-button-v3"), episodes_per_task=2, image_size=64)
+    settings = CollectSettings(
+        output=output, tasks=("handle-press-v3", "coffee-button-v3"), episodes_per_task=2, image_size=64
+    )
     recorded = []
 
     def record_here(settings: CollectSettings, missing: list[tuple[str, int]]) -> None:

@@ -31,6 +31,7 @@ import decord
 import measure
 import numpy as np
 import ray
+from PIL import Image
 
 from pipelines.encode_video import VideoSettings, encode_video
 from pipelines.frames import FrameResizer
@@ -45,9 +46,13 @@ Work = list[tuple[str, list[tuple[int, ...]]]]
 
 
 def write_source(folder: Path, num_videos: int, num_frames: int) -> str:
-    """Writes 640x480 H.264 videos of a moving, noisy pattern in the VPP authors' layout; returns `--sources`' value."""
+    """Writes 640x480 H.264 videos of a camera moving over a scene, in the VPP authors' layout; returns `--sources`' value."""
     rng = np.random.default_rng(0)
-    scene = (rng.random((600, 800, 3)) * 60 + np.linspace(40, 180, 800)[None, :, None]).astype(np.uint8)
+    scene = np.zeros((600, 800, 3))
+    for cells, strength in ((4, 90), (16, 50), (64, 25), (200, 10)):  # detail at several scales, as pictures have
+        coarse = Image.fromarray((rng.random((cells * 3 // 4, cells, 3)) * 255).astype(np.uint8))
+        scene += np.asarray(coarse.resize((800, 600), Image.Resampling.BICUBIC)) / 255.0 * strength
+    scene = scene.clip(0, 255).astype(np.uint8)
     for number in range(num_videos):
         path = folder / "videos" / "train" / f"{number}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +61,8 @@ def write_source(folder: Path, num_videos: int, num_frames: int) -> str:
             stream.width, stream.height, stream.pix_fmt = 640, 480, "yuv420p"
             for index in range(num_frames):
                 x, y = int(80 + 80 * np.sin(index / 40)), int(60 + 60 * np.cos(index / 25))
-                picture = np.ascontiguousarray(scene[y : y + 480, x : x + 640])
+                noise = rng.integers(-2, 3, (480, 640, 1))  # a camera's
+                picture = (scene[y : y + 480, x : x + 640] + noise).clip(0, 255).astype(np.uint8)
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
             container.mux(stream.encode(None))
         annotation = folder / "annotation" / "train" / f"{number}.json"

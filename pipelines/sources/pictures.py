@@ -10,6 +10,8 @@ import PIL.Image
 
 from schemas.errors import DataError
 
+_MAX_PIXELS = 1 << 26  # 8192 x 8192: no camera of a robot has more, a decompression bomb has
+
 
 def decode_image(content: bytes | memoryview, where: str) -> av.VideoFrame:
     """Decodes a JPEG or PNG to an RGB frame of its native size.
@@ -22,7 +24,10 @@ def decode_image(content: bytes | memoryview, where: str) -> av.VideoFrame:
         DataError: `decode_error` if it is no picture, is cut, or would be absurdly large.
     """
     try:
-        with PIL.Image.open(io.BytesIO(content)) as image:
+        # Only these two: other readers of PIL do more than to decode, the one of EPS runs Ghostscript.
+        with PIL.Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise ValueError(f"found {image.width} x {image.height} pixels, at most {_MAX_PIXELS} are decoded")
             pixels = np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
         raise DataError("decode_error", f"expected a JPEG or PNG, {error} ({where})") from error

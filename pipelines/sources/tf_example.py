@@ -76,8 +76,8 @@ def _float_list(content: memoryview) -> np.ndarray:
     for field, wire, value in _fields(content):
         if field != 1 or wire not in (_BYTES, _FIXED32) or len(value) % 4:
             raise ValueError(f"a float list with field {field} of wire type {wire} and {len(value)} bytes")
-        pieces.append(np.frombuffer(value, "<f4"))
-    return np.concatenate(pieces).astype(np.float32) if pieces else np.zeros(0, np.float32)
+        pieces.append(value)
+    return np.frombuffer(_joined(pieces), "<f4").astype(np.float32, copy=False)
 
 
 def _int64_list(content: memoryview) -> np.ndarray:
@@ -85,17 +85,22 @@ def _int64_list(content: memoryview) -> np.ndarray:
     for field, wire, value in _fields(content):
         if field != 1 or wire not in (_BYTES, _VARINT):
             raise ValueError(f"an integer list with field {field} of wire type {wire}")
-        pieces.append(_varints(np.frombuffer(value, np.uint8)))
-    return np.concatenate(pieces) if pieces else np.zeros(0, np.int64)
+        if len(value) and value[-1] >= 0x80:
+            raise ValueError("a cut varint")
+        pieces.append(value)
+    return _varints(np.frombuffer(_joined(pieces), np.uint8))
+
+
+def _joined(pieces: list[memoryview]) -> memoryview | bytes:
+    """All pieces in a row: a packed list has one, which is not copied, an unpacked one a piece for each value."""
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _varints(content: np.ndarray) -> np.ndarray:
-    """Decodes concatenated varints of up to 10 bytes, without a loop over the values."""
-    if not len(content):
-        return np.zeros(0, np.int64)
+    """Decodes concatenated, whole varints of up to 10 bytes, without a loop over the values."""
     ends = np.flatnonzero(content < 0x80)
-    if not len(ends) or ends[-1] != len(content) - 1:
-        raise ValueError("a cut varint")
+    if len(ends) == len(content):  # flags and other small numbers, most of what there is
+        return content.astype(np.int64)
     starts = np.concatenate([[0], ends[:-1] + 1])
     if int((ends - starts).max()) > 9:
         raise ValueError("a varint of more than 10 bytes")

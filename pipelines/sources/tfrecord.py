@@ -44,6 +44,9 @@ def read_records(url: str) -> Iterator[Record | DataError]:
     """Reads a file front to back; yields each good record, and the fault of each bad one.
 
     A bad payload costs one record, since its length is known to be right; a bad length or a cut file costs the rest.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
     """
     file_size = size_bytes(url)
     with open_read(url) as handle:
@@ -65,12 +68,17 @@ def read_records(url: str) -> Iterator[Record | DataError]:
 
 
 def read_record(url: str, offset: int, num_bytes: int) -> bytes:
-    """Reads the payload of the record at `offset` with one request.
+    """Reads the payload of the record at `offset` with one request, checking both checksums again.
 
     Raises:
-        DataError: `bad_crc` or `truncated_record`.
+        DataError: `bad_crc`, `truncated_record`, or `record_changed` if another record now lies there.
+        FileNotFoundError: If there is no such file.
     """
     content = read_bytes(url, offset, offset + _HEADER.size + num_bytes + _FOOTER.size)
+    found_bytes = _parse_length(content[: _HEADER.size], url, -1, offset)
+    if found_bytes != num_bytes:
+        sizes = f"expected {num_bytes} bytes as when the file was listed, found {found_bytes}; list it again"
+        raise DataError("record_changed", f"{_place(url, -1, offset)}: {sizes}")
     payload = content[_HEADER.size : _HEADER.size + num_bytes]
     _check_payload(payload, content[_HEADER.size + num_bytes :], url, -1, offset)
     return payload
@@ -83,20 +91,22 @@ def write_record(handle: IO[bytes], payload: bytes) -> None:
 
 
 def _read_length(handle: IO[bytes], url: str, number: int, offset: int, file_size: int) -> int:
-    header = handle.read(_HEADER.size)
-    if len(header) < _HEADER.size:
-        raise DataError(
-            "truncated_record", f"{_place(url, number, offset)}: expected 12 bytes of header, found {len(header)}"
-        )
-    num_bytes, crc = _HEADER.unpack(header)
-    if masked_crc32c(header[:8]) != crc:
-        raise DataError(
-            "bad_crc", f"{_place(url, number, offset)}: the checksum of the length is wrong; the rest is not read"
-        )
-    left = file_size - offset - _HEADER.size
+    num_bytes = _parse_length(handle.read(_HEADER.size), url, number, offset)
+    left = file_size - offset - _HEADER.size  # bounds what is read next, whatever the record claims
     if num_bytes + _FOOTER.size > left:
         expected = f"expected {num_bytes + _FOOTER.size} more bytes, found {left}"
         raise DataError("truncated_record", f"{_place(url, number, offset)}: {expected}")
+    return num_bytes
+
+
+def _parse_length(header: bytes, url: str, number: int, offset: int) -> int:
+    if len(header) < _HEADER.size:
+        expected = f"expected {_HEADER.size} bytes of header, found {len(header)}"
+        raise DataError("truncated_record", f"{_place(url, number, offset)}: {expected}")
+    num_bytes, crc = _HEADER.unpack(header)
+    if masked_crc32c(header[:8]) != crc:
+        rest = "; the rest is not read" if number >= 0 else ""
+        raise DataError("bad_crc", f"{_place(url, number, offset)}: the checksum of the length is wrong{rest}")
     return int(num_bytes)
 
 

@@ -46,7 +46,7 @@ Work = list[tuple[str, list[tuple[int, ...]]]]
 
 
 def write_source(folder: Path, num_videos: int, num_frames: int) -> str:
-    """Writes 640x480 H.264 videos of a camera moving over a scene, in the VPP authors' layout; returns `--sources`' value."""
+    """Writes 640x480 H.264 videos of a camera moving over a scene, in the VPP authors' layout; returns the source."""
     rng = np.random.default_rng(0)
     scene = np.zeros((600, 800, 3))
     for cells, strength in ((4, 90), (16, 50), (64, 25), (200, 10)):  # detail at several scales, as pictures have

@@ -1,120 +1,137 @@
-"""A manifest of 10 million clips in 1,000 parts: how fast a group-by answers, and what planning a million episodes
-takes.
+"""A question to a manifest of ten million clips, against other readers of it; and planning a million episodes.
 
-    python benchmarks/manifest.py [--json] [--clips 10000000] [--parts 1000] [--episodes 1000000]
+    python benchmarks/manifest.py [--clips 10000000] [--parts 1000] [--episodes 1000000] [--keep FOLDER] [--json]
 
-The query is `select dataset, status, count(*) from clips group by all`, asked through `pipelines.query` as
-`jobs/query.py` does: once cold (a new process would pay this too: opening and the first answer), then warm (median
-of five). Beside it, in the same run, pyarrow's dataset scanner groups the same columns. Planning goes through
-`pipelines.plan` with an episode's listing as a source yields it; memory is this process's peak.
+Planning runs on a tenth of the episodes and on all of them, each in a new process, to show whether memory grows.
+
+The question: `select dataset, status, count(*) from clips group by all`. Each way runs in a process of its own:
+
+- ours: `pipelines.query.Manifest`, read-only, as `jobs/query.py` uses it
+- plain_duckdb: DuckDB's own `read_parquet` of the same files
+- pyarrow: `pyarrow.dataset` and `group_by`
+- pandas: `read_parquet` of the two columns and `groupby`
+
+Cold: the first time in the process, with opening, and with the files dropped from the page cache before. Warm: the
+median of the following times, in the same process. All have to give the same counts.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import resource
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import measure
-import numpy as np
-import pyarrow as pa
+import pandas
 import pyarrow.dataset
-import pyarrow.parquet as pq
+from synthetic_manifest import write_manifest
 
 from pipelines.plan import ShardSettings, make_plan
 from pipelines.query import Manifest
 from pipelines.windows import WindowSettings
 from schemas.episode import Episode, Segment
-from schemas.layout import manifest_url
-from schemas.manifest import CLIP_SCHEMA
+from schemas.layout import manifest_folder
 
-SQL = "select dataset, status, count(*) from clips group by all"
-DATASETS = ("ego4d", "sthv2", "bridge", "rt1")
-
-
-def write_manifest(output: str, num_clips: int, num_parts: int) -> None:
-    """Writes parts of the true schema with plausible values."""
-    per_part = num_clips // num_parts
-    rng = np.random.default_rng(0)
-    words = np.array([f"a person moves object {number} to place {number % 97}" for number in range(5000)])
-    names = ("mp4", "txt", "json", "text.npy")
-    for part in range(num_parts):
-        dataset = DATASETS[part % len(DATASETS)]
-        numbers = np.arange(per_part)
-        status = np.where(rng.random(per_part) < 0.97, "written", "rejected")
-        starts = rng.integers(0, 10_000, per_part)
-        frames = (starts[:, None] + 2 * np.arange(16)).astype(np.int32)
-        sizes = rng.integers(20_000, 60_000, (per_part, len(names)))
-        offsets = np.cumsum(sizes.ravel()) - sizes.ravel()
-        entries = {"name": np.tile(names, per_part), "offset": offsets, "num_bytes": sizes.ravel()}
-        member = pa.StructArray.from_arrays([pa.array(value) for value in entries.values()], names=list(entries))
-        columns = {
-            "clip_id": [f"{part:08x}{number:012x}" for number in numbers],
-            "dataset": np.full(per_part, dataset),
-            "source_episode": [f"train/{part:06d}-{number // 40}" for number in numbers],
-            "status": status,
-            "reason": np.where(status == "written", "", "decode_error"),
-            "caption": words[rng.integers(0, len(words), per_part)],
-            "start_frame": starts,
-            "end_frame": starts + 31,
-            "source_fps": np.full(per_part, 30.0),
-            "shard": np.full(per_part, f"{dataset}/{part:06d}.tar"),
-            "members": pa.ListArray.from_arrays(np.arange(per_part + 1, dtype=np.int32) * len(names), member),
-            "sha256": [f"{value:064x}" for value in rng.integers(0, 2**62, per_part)],
-            "camera": np.full(per_part, "ego"),
-            "frame_indices": pa.ListArray.from_arrays(np.arange(per_part + 1, dtype=np.int32) * 16, frames.ravel()),
-        }
-        table = pa.table(
-            [
-                pa.array(columns[field.name]).cast(field.type)
-                if field.name in columns
-                else pa.nulls(per_part, field.type)
-                for field in CLIP_SCHEMA
-            ],
-            schema=CLIP_SCHEMA,
-        )
-        path = Path(manifest_url(output, "clips", dataset, f"{part:06d}"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, path, compression="zstd")
+SQL = "select dataset, status, count(*) as num_rows from clips group by all"
+Counts = dict[tuple[str, str], int]
+Ask = Callable[[], Counts]
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """How long a call takes."""
+def ours(folder: str) -> Ask:
+    """Our own way."""
+    manifest = Manifest.open(folder)
+
+    def ask() -> Counts:
+        return {(row["dataset"], row["status"]): row["num_rows"] for row in manifest.select(SQL).to_pylist()}
+
+    return ask
+
+
+def plain_duckdb(folder: str) -> Ask:
+    """DuckDB as it is, which may also write and read any file."""
+    connection = duckdb.connect()
+    connection.execute(f"create view clips as from read_parquet('{manifest_folder(folder, 'clips')}/*/*.parquet')")
+    return lambda: {(dataset, status): n for dataset, status, n in connection.execute(SQL).fetchall()}
+
+
+def pyarrow_dataset(folder: str) -> Ask:
+    """PyArrow alone."""
+    clips = pyarrow.dataset.dataset(manifest_folder(folder, "clips"))
+
+    def ask() -> Counts:
+        columns = ["dataset", "status"]
+        groups = clips.to_table(columns=columns).group_by(columns).aggregate([([], "count_all")])
+        return {(row["dataset"], row["status"]): row["count_all"] for row in groups.to_pylist()}
+
+    return ask
+
+
+def pandas_frame(folder: str) -> Ask:
+    """Pandas."""
+
+    def ask() -> Counts:
+        frame = pandas.read_parquet(manifest_folder(folder, "clips"), columns=["dataset", "status"])
+        return {(str(key[0]), str(key[1])): int(n) for key, n in frame.groupby(["dataset", "status"]).size().items()}
+
+    return ask
+
+
+WAYS: dict[str, Callable[[str], Ask]] = {
+    "ours": ours,
+    "plain_duckdb": plain_duckdb,
+    "pyarrow": pyarrow_dataset,
+    "pandas": pandas_frame,
+}
+
+
+def drop_from_page_cache(folder: str) -> None:
+    """Makes the next read of every file below a folder come from the disk."""
+    os.sync()  # only clean pages can be dropped
+    for path in Path(folder).rglob("*.parquet"):
+        with path.open("rb") as handle:
+            os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def time_way(name: str, folder: str, rounds: int) -> dict[str, Any]:
+    """Runs one way, in this process; returns cold and warm seconds, peak memory in MB, and the counts."""
+    drop_from_page_cache(folder)
     began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
+    ask = WAYS[name](folder)
+    counts = ask()
+    cold_s = time.perf_counter() - began
+    warm = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        assert ask() == counts
+        warm.append(time.perf_counter() - began)
+    peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"cold_s": cold_s, "warm_s": statistics.median(warm), "peak_rss_mb": peak_rss_mb, "counts": counts}
 
 
-def query_figures(output: str) -> dict[str, float]:
-    """Times the query cold, warm, and with pyarrow."""
-
-    def first() -> Manifest:
-        manifest = Manifest(output)
-        manifest.select(SQL)
-        return manifest
-
-    began = time.perf_counter()
-    manifest = first()
-    cold = time.perf_counter() - began
-    warm = statistics.median(seconds(lambda: manifest.select(SQL)) for _ in range(5))
-    files = pyarrow.dataset.dataset(Path(output) / "clips" / "manifest", format="parquet")
-
-    def with_pyarrow() -> pa.Table:
-        table = files.to_table(columns=["dataset", "status"])
-        return table.group_by(["dataset", "status"]).aggregate([([], "count_all")])
-
-    with_pyarrow()
-    other = statistics.median(seconds(with_pyarrow) for _ in range(3))
-    return {
-        "group_by_cold_s": cold,
-        "group_by_warm_s": warm,
-        "pyarrow_group_by_warm_s": other,
-        "ratio_pyarrow_vs_ours": other / warm,
-    }
+def measure_group_by(folder: str, num_clips: int, rounds: int) -> dict[str, float]:
+    """Asks in every way."""
+    figures, expected = {}, None
+    for name in WAYS:
+        spawn = multiprocessing.get_context("spawn")  # a new process, whose peak memory is its own
+        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+            result = pool.submit(time_way, name, folder, rounds).result()
+        expected = expected or result["counts"]
+        assert result["counts"] == expected, f"{name} counts otherwise"
+        assert sum(expected.values()) == num_clips
+        prefix = "" if name == "ours" else f"{name}_"
+        figures[f"{prefix}group_by_cold_s"] = result["cold_s"]
+        figures[f"{prefix}group_by_warm_s"] = result["warm_s"]
+        figures[f"{prefix}peak_rss_mb"] = result["peak_rss_mb"]
+    return figures
 
 
 def listing(count: int) -> Iterator[Episode]:
@@ -125,41 +142,49 @@ def listing(count: int) -> Iterator[Episode]:
         yield Episode(f"train/{number:07d}", "train", f"videos/{number}.mp4", 60, 30.0, ("ego",), segment)
 
 
-def planning_figures(output: str, count: int) -> dict[str, float]:
-    """Plans in parts, so that growth would show."""
-    figures = {}
-    for share in (10, 1):
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-        took = seconds(
-            lambda: make_plan(
-                f"{output}/{share}",  # noqa: B023 - called at once
-                "many",
-                listing(count // share),  # noqa: B023
-                WindowSettings(mode="whole"),
-                ShardSettings(),
-                ("clips", "episodes"),
-                {},
-            )
-        )
-        figures[f"plan_{count // share}_episodes_s"] = took
-        figures[f"plan_{count // share}_episodes_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-        figures.setdefault("before_planning_peak_mb", before)
+def plan(count: int) -> dict[str, float]:
+    """Plans so many episodes, in this process; returns seconds and peak memory in MB."""
+    with tempfile.TemporaryDirectory(prefix="vpp-plan-") as folder:
+        began = time.perf_counter()
+        products = ("clips", "episodes")
+        make_plan(folder, "many", listing(count), WindowSettings(mode="whole"), ShardSettings(), products, {})
+        took = time.perf_counter() - began
+    peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {f"plan_{count}_episodes_s": took, f"plan_{count}_episodes_peak_rss_mb": peak_rss_mb}
+
+
+def measure_planning(num_episodes: int) -> dict[str, float]:
+    """Plans a tenth and all of the episodes, each in a new process, so that growth shows."""
+    figures: dict[str, float] = {}
+    for count in (num_episodes // 10, num_episodes):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            figures |= pool.submit(plan, count).result()
     return figures
 
 
 def main() -> None:
-    """Parses, measures, prints."""
+    """Parses, writes the manifest, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true")
     parser.add_argument("--clips", type=int, default=10_000_000)
     parser.add_argument("--parts", type=int, default=1000)
     parser.add_argument("--episodes", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--keep", help="write the manifest to this folder and leave it there, or use the one there")
+    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        figures = planning_figures(f"{folder}/plan", arguments.episodes)
-        print("planned; writing the manifest", flush=True)
-        write_manifest(f"{folder}/out", arguments.clips, arguments.parts)
-        figures |= query_figures(f"{folder}/out")
+    figures: dict[str, Any] = {
+        "clips": arguments.clips,
+        "parts": arguments.parts,
+        "cores": len(os.sched_getaffinity(0)),
+    }
+    with tempfile.TemporaryDirectory(prefix="vpp-manifest-") as temporary:
+        folder = arguments.keep or temporary
+        if not Path(manifest_folder(folder, "clips")).exists():
+            began = time.perf_counter()
+            figures["manifest_mb"] = write_manifest(Path(folder), arguments.clips, arguments.parts) / 1e6
+            figures["write_s"] = time.perf_counter() - began
+        figures |= measure_group_by(folder, arguments.clips, arguments.rounds)
+    figures |= measure_planning(arguments.episodes)
     measure.finish(figures, arguments.json)
 
 

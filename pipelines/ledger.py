@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.plan import PlanSummary
+from pipelines.plan_files import PlanSummary
 from schemas.layout import manifest_folder
 from schemas.shard import PRODUCTS, Product
 from schemas.storage import join, list_names, read_bytes

@@ -10,7 +10,7 @@ import numpy as np
 
 from schemas.clip import PlannedSample
 from schemas.episode import Episode, LeftOut
-from schemas.shard import Product, sample_id
+from schemas.shard import VIDEO, Product, sample_id
 
 Members = list[tuple[str, bytes]]
 """Extension and content of each member of a sample, in tar order."""
@@ -72,8 +72,9 @@ def written(
 ) -> dict[str, Any]:
     """Completes the row of a sample that stands in a tar at `offsets`."""
     digest = hashlib.sha256()
-    for _, content in members:
-        digest.update(content)
+    for name, content in members:
+        if name.endswith(VIDEO):
+            digest.update(content)
     return {
         **row,
         "status": "written",

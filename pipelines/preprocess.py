@@ -27,15 +27,14 @@ from pipelines.encode_video import VideoSettings
 from pipelines.latents import add_latents
 from pipelines.ledger import count_rows, pending_shards
 from pipelines.manifest_rows import Provenance
-from pipelines.plan import (
+from pipelines.plan import ShardSettings, make_plan
+from pipelines.plan_files import (
     CAPTIONS_PER_FILE,
     PlanSummary,
-    ShardSettings,
     list_part,
     listing_url,
     load_plan,
     load_shard,
-    make_plan,
     read_listing,
 )
 from pipelines.shard_writer import write_shard

@@ -1,204 +1,237 @@
-"""SQL on the manifest: DuckDB over its Parquet parts, on disk or in an object store, reading only.
+"""SQL over a dataset's manifest, read-only: DuckDB in memory, with the views `clips`, `episodes` and `shards`.
 
-Views: `clips` and `episodes` (a row for each sample, whatever became of it; columns in `schemas/manifest.py`) and
-`shards`. A query is one SELECT. It can open no other file, write nothing and change no setting.
+Only one SELECT at a time is run. DuckDB sees no files but the manifest's parts (`pipelines.manifest_files`), loads no
+extensions and keeps its settings. Results stream; what a query needs beyond the memory limit goes to a temporary
+folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from types import TracebackType
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from pipelines.manifest_files import PROTOCOL, ManifestFiles
+from pipelines.named_queries import NAMED_QUERIES
+from pipelines.selection import ID_COLUMNS, id_column, load_selection, save_selection
 from schemas.errors import UsageError
-from schemas.layout import manifest_folder, selection_url
+from schemas.layout import manifest_folder
 from schemas.manifest import SCHEMAS
 from schemas.shard import PRODUCTS
-from schemas.storage import exists, filesystem, is_local, join, list_files, read_bytes, write_file
+from schemas.storage import is_local
 
-_SHARDS = """
-    select '{product}' as product, dataset, shard, count(*) as num_samples, sum(num_bytes) as num_bytes,
-           any_value(text_encoder) as text_encoder, any_value(latent_codec) as latent_codec
-    from {product} where status = 'written' group by dataset, shard
-"""
+__all__ = ["NAMED_QUERIES", "Manifest", "Rows", "load_selection", "save_selection"]
+
+Parameters = Sequence[object] | Mapping[str, object]
+
+_BATCH_ROWS = 16_384
+_REMOTE_THREADS = 16  # on a remote store a query mostly waits for answers
+
+_SHARDS_OF_PRODUCT = """
+    select dataset, '{product}' as product, shard, count(*) as num_samples,
+           sum(end_frame - start_frame)::bigint as num_source_frames, count(distinct caption) as num_captions,
+           sum(num_bytes)::bigint as num_bytes, min(num_bytes) as min_sample_bytes, max(num_bytes) as max_sample_bytes,
+           bool_or(text_encoder_is_stand_in or latent_codec_is_stand_in) as has_stand_ins
+    from {product} where status = 'written' group by dataset, shard"""
 
 
 @dataclass(frozen=True)
-class NamedQuery:
-    """A query that everyone needs; `?` in it stands for the text of `--like`."""
+class Rows:
+    """The result of a query, one batch after another.
 
-    description: str
-    sql: str
+    Attributes:
+        schema: Names and types of the columns.
+        batches: To be read once, before the manifest is closed.
+    """
 
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
 
-NAMED_QUERIES = {
-    "counts": NamedQuery(
-        "rows by dataset and status, with hours where the frame rate is known",
-        """
-        with samples as (
-            select 'clips' as product, dataset, status, source_fps, end_frame - start_frame as num_frames from clips
-            union all
-            select 'episodes', dataset, status, source_fps, end_frame - start_frame from episodes
-        )
-        select product, dataset, status, count(*) as num,
-               round(sum(case when source_fps > 0 then num_frames / source_fps end) / 3600, 3) as hours
-        from samples group by all order by all
-        """,
-    ),
-    "rejected": NamedQuery(
-        "what was turned away, by reason, with one example",
-        """
-        with samples as (
-            select 'clips' as product, dataset, status, reason, detail from clips
-            union all
-            select 'episodes', dataset, status, reason, detail from episodes
-        )
-        select product, dataset, status, reason, count(*) as num, min(detail) as example
-        from samples where status <> 'written' group by all order by num desc, product, dataset, status, reason
-        """,
-    ),
-    "captions": NamedQuery(
-        "distinct captions, the most frequent first; --like narrows",
-        """
-        select caption, count(*) as num_clips, list(distinct dataset order by dataset) as datasets
-        from clips where status = 'written' and caption ilike ? group by caption order by num_clips desc, caption
-        """,
-    ),
-    "duplicates": NamedQuery(
-        "clips with the same bytes",
-        """
-        select sha256, count(*) as num, list(clip_id order by clip_id) as clip_ids, min(caption) as caption
-        from clips where status = 'written' group by sha256 having count(*) > 1 order by num desc, sha256
-        """,
-    ),
-    "shards": NamedQuery("shards with their sizes", "select * from shards order by product, shard"),
-}
+    def table(self) -> pa.Table:
+        """All rows at once."""
+        return pa.Table.from_batches(self.batches, self.schema)
 
 
 class Manifest:
-    """An open manifest.
+    """A dataset's manifest as it is when opened; a context manager, for those who want to free it early.
 
     Args:
-        url: The output of a preprocessing run.
-        memory_limit: What DuckDB may use before it spills, such as `4GB`.
-        num_threads: Threads of DuckDB; 0 for all cores.
+        url: The dataset: the output of `jobs/preprocess.py`. A product that was not made is an empty view.
+        memory_limit: What DuckDB may use before it spills to disk, such as `4GB`.
+        num_threads: 0 for one a core, or 16 where the manifest is remote.
 
     Raises:
-        UsageError: If there is no manifest.
+        UsageError: If there is no manifest, or a setting is wrong.
     """
 
     def __init__(self, url: str, memory_limit: str = "4GB", num_threads: int = 0) -> None:
-        self._url = url
-        folders = {product: manifest_folder(url, product) for product in PRODUCTS}
-        found = {product: any(_parts(folder)) for product, folder in folders.items()}
-        if not any(found.values()):
-            raise UsageError(f"{url}: expected a manifest (clips/manifest or episodes/manifest), found none")
-        self._connection = duckdb.connect()
-        self._set("memory_limit", memory_limit)
-        if num_threads:
-            self._set("threads", str(num_threads))
-        self._set("parquet_metadata_cache", "true")
-        self._set("python_enable_replacements", "false")  # or a query could read variables of this program
-        if not is_local(url):
-            self._connection.register_filesystem(filesystem(url)[0])
-        allowed = ", ".join(_literal(_absolute(folder)) for folder in folders.values())
-        self._connection.execute(f"set allowed_directories = [{allowed}]")
-        self._connection.execute("set enable_external_access = false")
-        for product in PRODUCTS:
-            if found[product]:
-                pattern = _literal(join(_absolute(folders[product]), "*", "*.parquet"))
-                self._connection.execute(f"create view {product} as select * from read_parquet({pattern})")
-            else:
-                self._connection.register(product, SCHEMAS[product].empty_table())
-        union = " union all ".join(_SHARDS.format(product=product) for product in PRODUCTS)
-        self._connection.execute(f"create view shards as {union}")
-        self._connection.execute("set lock_configuration = true")
+        self._files = ManifestFiles(url)
+        if not any(self._files.num_parts(product) for product in PRODUCTS):
+            expected = " or ".join(manifest_folder(url, product) for product in PRODUCTS)
+            raise UsageError(f"{url}: expected a manifest, the output of jobs/preprocess.py, found no {expected}")
+        self._spill = tempfile.TemporaryDirectory(prefix="vpp-query-")
+        self._connection = duckdb.connect(":memory:")
+        self._connection.register_filesystem(self._files)
+        settings = {
+            "temp_directory": self._spill.name,
+            "memory_limit": memory_limit,
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "python_enable_replacements": "false",  # or a query could read this program's variables
+            "parquet_metadata_cache": "true",
+            "cache_local_files": "true",  # DuckDB takes the registered filesystem for a local one
+            "validate_external_file_cache": "NO_VALIDATION",  # a part never changes
+        }
+        if num_threads or not is_local(url):
+            settings["threads"] = str(num_threads or _REMOTE_THREADS)
+        with self._faults():
+            for name, value in settings.items():
+                self._connection.execute(f"set {name} = {_literal(value)}")
+            self._make_views()
+            self._connection.execute(f"set allowed_directories = ['{PROTOCOL}://']")
+            self._connection.execute("set enable_external_access = false")
+            self._connection.execute("set lock_configuration = true")
 
-    def select(self, sql: str, parameters: Sequence[object] = ()) -> pa.Table:
-        """Runs one SELECT and returns its result.
+    @classmethod
+    def open(cls, url: str, memory_limit: str = "4GB", num_threads: int = 0) -> Manifest:
+        """Opens a manifest: `with Manifest.open(url) as manifest`."""
+        return cls(url, memory_limit, num_threads)
+
+    def _make_views(self) -> None:
+        for product in PRODUCTS:
+            if self._files.num_parts(product):
+                parts = f"read_parquet('{PROTOCOL}://{product}/*/*.parquet')"
+                self._connection.execute(f"create view {product} as from {parts}")
+            else:
+                self._connection.register("empty", SCHEMAS[product].empty_table())
+                self._connection.execute(f"create table {product} as from empty")
+                self._connection.unregister("empty")
+        shards = " union all ".join(_SHARDS_OF_PRODUCT.format(product=product) for product in PRODUCTS)
+        self._connection.execute(f"create view shards as {shards}")
+
+    def stream(self, sql: str, parameters: Parameters = ()) -> Rows:
+        """Runs one SELECT (also DESCRIBE, SUMMARIZE, SHOW TABLES, VALUES) and streams its rows.
+
+        The rows are to be read before the next query.
+
+        Args:
+            sql: DuckDB's SQL over `clips`, `episodes` and `shards`.
+            parameters: Values of `?` in it, or by name of `$name`.
 
         Raises:
-            UsageError: If it is anything else, or DuckDB cannot run it.
+            UsageError: If it is anything else, or DuckDB refuses it, in one line with DuckDB's hint; also while the
+                rows are read.
+            OSError: If the store fails.
         """
-        try:
-            statements = self._connection.extract_statements(sql)
-        except duckdb.Error as error:
-            raise UsageError(f"query: {_first_lines(error)}") from error
-        kinds = [statement.type.name for statement in statements]
-        if len(kinds) != 1 or kinds[0] not in ("SELECT", "EXPLAIN"):
-            raise UsageError(
-                f"query: expected one SELECT, found {' and '.join(kinds) or 'nothing'}; the manifest is read-only"
-            )
-        try:
-            result: pa.Table = self._connection.sql(sql, params=list(parameters)).to_arrow_table()
-            return result
-        except duckdb.Error as error:
-            raise UsageError(f"query: {_first_lines(error)}") from error
+        self._check(sql)
+        values = dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
+        with self._faults():
+            return self._rows(self._connection.sql(sql, params=values))
+
+    def select(self, sql: str, parameters: Parameters = ()) -> pa.Table:
+        """Runs one SELECT and returns its whole result; raises as `stream` does."""
+        return self.stream(sql, parameters).table()
 
     def named(self, name: str, like: str = "") -> pa.Table:
         """Runs one of `NAMED_QUERIES`."""
         query = NAMED_QUERIES[name]
-        return self.select(query.sql, [f"%{like}%"] if "?" in query.sql else [])
+        return self.select(query.sql, query.bind(like))
 
-    def _set(self, name: str, value: str) -> None:
+    def select_ids(self, sql: str) -> tuple[pa.Table, int]:
+        """The distinct ids of written clips or episodes that a query yields: what training can take.
+
+        Args:
+            sql: A SELECT with a column `clip_id` or `episode_id`.
+
+        Returns:
+            One column of that name, sorted; and how many other distinct values the query's column has: ids of what
+            was rejected or filtered, and values that are no ids.
+
+        Raises:
+            UsageError: As for `stream`, and if there is not exactly one such column.
+        """
+        self._check(sql)
+        with self._faults():
+            relation = self._connection.sql(sql)
+            column = id_column(relation.columns)
+            chosen = f"select distinct {column} from chosen where {column} is not null"
+            written = f"select {column} from {ID_COLUMNS[column]} where status = 'written'"
+            count = _of(relation, f"select count(*) from ({chosen}) where {column} not in ({written})")
+            num_others: int = count.fetchall()[0][0]
+            ids = _of(relation, f"from ({chosen}) where {column} in ({written}) order by {column}")
+            return self._rows(ids).table(), num_others
+
+    def close(self) -> None:
+        """Frees memory and temporary files."""
+        self._connection.close()
+        self._spill.cleanup()
+
+    def __enter__(self) -> Manifest:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check(self, sql: str) -> None:
+        with self._faults():
+            kinds = [statement.type for statement in duckdb.extract_statements(sql)]
+            if kinds != [duckdb.StatementType.SELECT]:
+                found = ", ".join(kind.name for kind in kinds) or "nothing"
+                raise UsageError(f"expected one SELECT, found {found}: the manifest is only read")
+            tree = self._connection.execute("select json_serialize_sql(?)", [sql]).fetchall()[0][0]
+        hidden = re.search(r'"type":"(\w+)_QUERY_NODE"', tree)  # inside a string a quote would be escaped
+        if hidden:
+            raise UsageError(f"expected one SELECT, found {hidden[1]} inside WITH: the manifest is only read")
+
+    def _rows(self, relation: duckdb.DuckDBPyRelation) -> Rows:
+        reader = relation.to_arrow_reader(_BATCH_ROWS)
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            with self._faults():
+                yield from reader
+
+        return Rows(reader.schema, batches())
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Raises what the store raised as itself, and what DuckDB has against a query as a `UsageError`."""
+        self._files.fault = None
         try:
-            self._connection.execute(f"set {name} = {_literal(value)}")
-        except duckdb.Error as error:
-            raise UsageError(f"{name}: {_first_lines(error)}") from error
-
-
-def save_selection(url: str, name: str, result: pa.Table, sql: str) -> str:
-    """Writes the ids in a result as a selection that the training jobs take; returns its URL.
-
-    Args:
-        url: The dataset.
-        name: The selection's name.
-        result: Has a column `clip_id` or `episode_id`.
-        sql: Where it comes from; kept with it.
-
-    Raises:
-        UsageError: If there is no such column, or the name is no plain file name.
-    """
-    column = next((c for c in ("clip_id", "episode_id") if c in result.column_names), None)
-    if column is None:
-        raise UsageError(f"--save: expected a column clip_id or episode_id, found {', '.join(result.column_names)}")
-    if not name.replace("-", "").replace("_", "").isalnum():
-        raise UsageError(f"--save: expected a name of letters, digits, - and _, found {name!r}")
-    ids = pa.table({column: pa.array(sorted(set(result[column].to_pylist())), pa.string())})
-    target = selection_url(url, name)
-    with write_file(target) as handle:
-        pq.write_table(ids.replace_schema_metadata({"sql": sql}), handle, compression="zstd")
-    return target
-
-
-def load_selection(url: str, name: str) -> pa.Table:
-    """Reads a selection: one sorted column `clip_id` or `episode_id`.
-
-    Raises:
-        UsageError: If there is none of that name.
-    """
-    source = selection_url(url, name)
-    if not exists(source):
-        raise UsageError(f"selection {name!r}: expected {source}, found none; jobs/query.py --save {name} writes one")
-    return pq.read_table(pa.BufferReader(read_bytes(source)))
-
-
-def _parts(folder: str) -> list[str]:
-    return list_files(folder, ".parquet")
-
-
-def _absolute(url: str) -> str:
-    return str(Path(filesystem(url)[1]).resolve()) if is_local(url) else url
+            yield
+        except (duckdb.InternalException, duckdb.FatalException):
+            raise
+        except (duckdb.Error, pa.ArrowException, OSError) as error:  # while streaming, Arrow raises OSError
+            if self._files.fault is not None:
+                raise self._files.fault from error
+            raise UsageError(_one_line(str(error))) from error
 
 
 def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _first_lines(error: duckdb.Error) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and "^" not in line]
-    return " ".join(line for line in lines if not line.startswith("LINE "))
+def _of(relation: duckdb.DuckDBPyRelation, sql: str) -> duckdb.DuckDBPyRelation:
+    """A query over the rows of a query, which it knows as `chosen`."""
+    result = relation.query("chosen", sql)
+    assert result is not None  # only a statement without rows has none
+    return result
+
+
+def _one_line(message: str) -> str:
+    """DuckDB's message with its hint, without the excerpt of the SQL; of a traceback the last line.
+
+    >>> _one_line('Binder Error: no column "x"!\\nCandidate bindings: "y"\\n\\nLINE 1: select x\\n               ^')
+    'Binder Error: no column "x"! Candidate bindings: "y"'
+    """
+    head, _, traceback = message.partition("Traceback (most recent call last)")
+    if traceback:
+        return traceback.strip().splitlines()[-1].strip()
+    return " ".join(re.split(r"\n+LINE \d+:", head)[0].split())

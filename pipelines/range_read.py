@@ -1,26 +1,54 @@
-"""One sample by one range request: what the manifest's offsets are for."""
+"""Reads one sample out of a tar by the byte offsets in its manifest row: one request, no scan of the tar."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from schemas.errors import DataError
 from schemas.shard import Product
-from schemas.storage import join, read_bytes
+from schemas.storage import join, join_inside, read_bytes
 
 
-def read_members(output: str, product: Product, row: dict[str, Any]) -> dict[str, bytes]:
-    """Reads all members of a written sample.
+def read_members(
+    output: str, product: Product, row: Mapping[str, Any], names: Collection[str] | None = None
+) -> dict[str, bytes]:
+    """Reads the members of a written clip or episode with one range request, from the first byte to the last needed.
 
     Args:
-        output: The output of a preprocessing run.
+        output: The dataset: the output of `jobs/preprocess.py`.
         product: `clips` or `episodes`.
         row: Its manifest row; needs `shard` and `members`.
+        names: The members to read, such as `mp4`; all of them by default.
 
     Returns:
-        Contents by extension, such as `mp4`.
+        Content by extension (`mp4`, `txt`, `image_0.mp4`, ...), in the order of the tar.
+
+    Raises:
+        DataError: `not_written`, `missing_member`, `missing_file`, `truncated_shard`, or `path_outside_root`.
     """
-    members = row["members"]
-    first = min(member["offset"] for member in members)
-    last = max(member["offset"] + member["num_bytes"] for member in members)
-    content = read_bytes(join(output, product, "shards", row["shard"]), first, last)
-    return {m["name"]: content[m["offset"] - first : m["offset"] - first + m["num_bytes"]] for m in members}
+    identity = row.get("clip_id") or row.get("episode_id") or "a sample"
+    if not row["shard"] or not row["members"]:
+        raise DataError("not_written", f"expected a written sample, found {identity} {row.get('status') or ''}")
+    members = [member for member in row["members"] if names is None or member["name"] in names]
+    missing = sorted(set(names or ()) - {member["name"] for member in members})
+    if missing:
+        there = ", ".join(member["name"] for member in row["members"])
+        raise DataError("missing_member", f"expected {', '.join(missing)} in {identity}, found {there}")
+    url = join_inside(join(output, product, "shards"), row["shard"])
+    if not members:
+        return {}
+    start = min(member["offset"] for member in members)
+    end = max(member["offset"] + member["num_bytes"] for member in members)
+    if start < 0:
+        raise DataError("truncated_shard", f"expected offsets from 0 on, found {start} in {identity}")
+    try:
+        content = memoryview(read_bytes(url, start, end))
+    except FileNotFoundError as error:
+        raise DataError("missing_file", f"expected a shard, found no file at {url}") from error
+    if len(content) != end - start:
+        raise DataError("truncated_shard", f"expected bytes {start} to {end} in {url}, found {len(content)} bytes")
+    return {
+        member["name"]: bytes(content[member["offset"] - start : member["offset"] - start + member["num_bytes"]])
+        for member in members
+    }

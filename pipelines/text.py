@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from pipelines.decode import npy
-from pipelines.plan import CAPTIONS_PER_FILE, load_captions
+from pipelines.plan_files import CAPTIONS_PER_FILE, load_captions
 from schemas.clip import PlannedSample
 from schemas.encoder import TEXT_TOKENS, TEXT_WIDTH, TextEncoder
 from schemas.layout import plan_folder

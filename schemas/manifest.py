@@ -29,7 +29,7 @@ _SHARED_FIELDS = [
     pa.field("shard", pa.string()),  # path of the tar below <output>/<product>/shards
     pa.field("members", MEMBERS),
     pa.field("num_bytes", pa.int64()),  # sum over the members
-    pa.field("sha256", pa.string()),  # of the members' contents, in their order
+    pa.field("sha256", pa.string()),  # of the videos, in the order of the members
     pa.field("decoder", pa.string()),  # name and version
     pa.field("video_encoder", pa.string()),  # codec, preset, crf and version
     pa.field("text_encoder", pa.string()),

@@ -36,9 +36,21 @@ def cluster() -> Iterator[dict[str, str]]:
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets need a short path
     ports = [f"--port={port}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}"]
     ports += ["--min-worker-port=0", "--max-worker-port=0"]
-    command = ["ray", "start", "--head", "--num-cpus=2", f"--temp-dir={folder}", "--dashboard-host=127.0.0.1", "--block"]
+    command = [
+        "ray",
+        "start",
+        "--head",
+        "--num-cpus=2",
+        f"--temp-dir={folder}",
+        "--dashboard-host=127.0.0.1",
+        "--block",
+    ]
     head = subprocess.Popen(
-        [*command, *ports], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        [*command, *ports],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     environment["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{dashboard}"
     for _ in range(120):
@@ -68,7 +80,9 @@ def test_a_submitted_job_writes_what_a_local_one_writes(cluster: dict[str, str],
     project.mkdir()
     for name in ("schemas", "pipelines", "vpp", "jobs"):
         shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
-    config = f"preprocess:\n  sources: ['d=vpp-layout:{source}']\n  output: {tmp_path}/submitted\n  text_encoder: tiny\n"
+    config = (
+        f"preprocess:\n  sources: ['d=vpp-layout:{source}']\n  output: {tmp_path}/submitted\n  text_encoder: tiny\n"
+    )
     (project / "vpp.yaml").write_text(config)
     code, printed = submit(cluster, project)
     assert code == 0, printed

@@ -13,7 +13,8 @@ from videos import read_number, write_video
 from pipelines import frames as frames_module
 from pipelines.decode import decode_shard
 from pipelines.encode_video import VideoSettings, decode_video
-from pipelines.plan import ShardSettings, load_shard, make_plan
+from pipelines.plan import ShardSettings, make_plan
+from pipelines.plan_files import load_shard
 from pipelines.sources.source import Trajectory
 from pipelines.video_file import read_frames
 from pipelines.windows import WindowSettings

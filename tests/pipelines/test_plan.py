@@ -10,8 +10,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import plan
-from pipelines.plan import ShardSettings, load_captions, load_plan, load_shard, make_plan
+from pipelines import plan_files
+from pipelines.plan import ShardSettings, make_plan
+from pipelines.plan_files import PlanSummary, load_captions, load_plan, load_shard
 from pipelines.windows import WindowSettings
 from schemas.clip import PlannedSample
 from schemas.episode import Episode, LeftOut, Segment
@@ -41,7 +42,7 @@ def planned(output: Path, dataset: str = "d") -> dict[str, list[tuple[Episode, P
     }
 
 
-def run(output: Path, listing: Iterator[Episode | LeftOut], **shard: int) -> plan.PlanSummary:
+def run(output: Path, listing: Iterator[Episode | LeftOut], **shard: int) -> PlanSummary:
     return make_plan(str(output), "d", listing, SLIDING, ShardSettings(**shard), ("clips", "episodes"), {"a": 1})
 
 
@@ -85,7 +86,7 @@ def test_ids_depend_on_content_and_not_on_the_place_or_the_shards(tmp_path: Path
 
 
 def test_captions_are_clean_distinct_and_numbered_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "CAPTIONS_PER_FILE", 5)
+    monkeypatch.setattr(plan_files, "CAPTIONS_PER_FILE", 5)
     summary = run(tmp_path, episodes(20))
     batches = [load_captions(str(tmp_path), "d", number) for number in range(-(-summary.num_captions // 5))]
     assert {len(batch) for batch in batches[:-1]} == {5}
@@ -115,7 +116,7 @@ def test_a_trajectory_longer_than_a_shard_is_filtered_and_says_which_setting(tmp
 
 
 def test_memory_does_not_grow_with_the_number_of_episodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "_LEFT_OUT_PER_FILE", 10)
+    monkeypatch.setattr(plan_files, "_LEFT_OUT_PER_FILE", 10)
 
     def peak(count: int) -> int:
         tracemalloc.start()

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import plan, text
-from pipelines.plan import ShardSettings, load_shard, make_plan
+from pipelines import plan_files, text
+from pipelines.plan import ShardSettings, make_plan
+from pipelines.plan_files import load_shard
 from pipelines.text import encode_captions, read_embeddings
 from pipelines.windows import WindowSettings
 from schemas.episode import Episode, Segment
@@ -27,7 +28,7 @@ class Counting:
 
 
 def test_captions_are_encoded_once_and_found_by_every_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (plan, text):
+    for module in (plan_files, text):
         monkeypatch.setattr(module, "CAPTIONS_PER_FILE", 7)
     listing = [
         Episode(f"e{n}", "train", "f", 50, 30.0, ("a", "b"), (Segment(0, 50, f"task {n % 23}"),), 2) for n in range(60)

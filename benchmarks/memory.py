@@ -72,7 +72,7 @@ def long_video(folder: Path, minute: Path, minutes: int) -> str:
     (folder / "annotations").mkdir()
     narrations = {"video": {"narration_pass_1": {"narrations": told}, "status": "complete"}}
     (folder / "annotations" / "narration.json").write_text(json.dumps(narrations))
-    return f"long=ego4d:{folder}#window=10&window.mode=sliding&window.stride=2&window.hop=32"
+    return f"long=ego4d:{folder}#window_s=10&window.mode=sliding&window.stride=2&window.hop=32"
 
 
 def short_videos(folder: Path, count: int) -> str:

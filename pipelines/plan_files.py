@@ -31,6 +31,7 @@ from schemas.storage import exists, join, read_bytes, write_bytes, write_file
 SHARDS_PER_FILE = 64
 CAPTIONS_PER_FILE = 1024
 _LEFT_OUT_PER_FILE = 10_000
+_ENTRIES_AT_ONCE = 100  # an hour-long video has a thousand segments
 
 _LISTING_SCHEMA = pa.schema([pa.field("kind", pa.string()), pa.field("json", pa.string())])
 _SAMPLE = pa.struct(
@@ -77,7 +78,7 @@ def list_part(spec: SourceSpec, part: str, url: str) -> int:
     source = open_source(spec)
     num_rows = 0
     with write_file(url) as handle, pq.ParquetWriter(handle, _LISTING_SCHEMA, compression="zstd") as writer:
-        for batch in _in_batches(source.list_part(part), 1000):
+        for batch in _in_batches(source.list_part(part), _ENTRIES_AT_ONCE):
             kinds = ["episode" if isinstance(entry, Episode) else "left_out" for entry in batch]
             texts = [entry.to_json() if isinstance(entry, Episode) else json.dumps(asdict(entry)) for entry in batch]
             writer.write_table(pa.table([kinds, texts], schema=_LISTING_SCHEMA))
@@ -89,7 +90,7 @@ def read_listing(urls: Iterable[str]) -> Iterator[Episode | LeftOut]:
     """Reads listing files back, in order."""
     for url in urls:
         file = pq.ParquetFile(pa.BufferReader(read_bytes(url)))
-        for batch in file.iter_batches(1000):
+        for batch in file.iter_batches(_ENTRIES_AT_ONCE):
             for kind, text in zip(batch["kind"].to_pylist(), batch["json"].to_pylist(), strict=True):
                 yield Episode.from_json(text) if kind == "episode" else LeftOut(**json.loads(text))
 

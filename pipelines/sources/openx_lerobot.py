@@ -1,32 +1,28 @@
-"""LeRobot datasets, v2.1 (one file an episode) and v3.0 (many episodes a file), listed from `meta/` alone.
+"""LeRobot datasets, v2.0 and v2.1 (one file an episode) and v3.0 (many episodes a file), listed from `meta/` alone.
 
 Real copies deviate: `meta` lists episodes that were not downloaded, paths differ from those in `info.json`, codecs
-differ, the task's text stands in an index column. What is missing becomes a row; what can be found under another
-path is taken.
+differ, the task's text stands in an index column. What is missing becomes a row; what lies under another path is
+taken if its name tells the camera and the episode.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute
-import pyarrow.parquet as pq
 
-from pipelines.sources.pictures import decode_image
+from pipelines.sources.lerobot_files import LeRobotFiles
+from pipelines.sources.lerobot_info import LeRobotInfo
+from pipelines.sources.lerobot_meta import LeRobotMeta, episode_number, num_frames
+from pipelines.sources.lerobot_tables import read_numbers, read_pictures
 from pipelines.sources.source import NumberedFrame, Trajectory
 from pipelines.video_file import read_frames
 from schemas.episode import Episode, LeftOut, Segment
 from schemas.errors import DataError, UsageError
 from schemas.shard import camera_name
-from schemas.storage import exists, join, join_inside, list_files, read_bytes
-
-_EPISODES_PER_PART = 1000
-_ROWS_AT_ONCE = 1024
+from schemas.storage import join, join_inside
 
 
 class OpenXLeRobot:
@@ -35,253 +31,166 @@ class OpenXLeRobot:
     Args:
         dataset: The user's name for it.
         url: The folder with `meta/`, `data/` and `videos/`.
-        cameras: Image keys (or their last component) to take, separated by commas; all by default.
+        cameras: Image keys, or their last component, separated by commas; all by default, depth maps never.
+        split: Splits of `info.json` to take, separated by commas; all by default.
+        task_key: Column of an episode's row in `meta` that holds its tasks: texts, or numbers of the table of tasks.
         action: Column of the actions.
-        state: Column of the proprioception; none if the set has no such column.
+        state: Column of the proprioception; by default `observation.state` where the set has it.
     """
 
     kind: ClassVar[str] = "openx-lerobot"
 
     def __init__(
-        self, dataset: str, url: str, cameras: str = "", action: str = "action", state: str = "observation.state"
+        self,
+        dataset: str,
+        url: str,
+        cameras: str = "",
+        split: str = "",
+        task_key: str = "tasks",
+        action: str = "",
+        state: str = "",
     ) -> None:
-        self._dataset, self._url = dataset, url
-        self._action, self._state = action, state
-        self._wanted = [camera_name(name) for name in cameras.split(",")] if cameras else []
+        self._where, self._url = f"--sources {dataset}", url
+        self._info = LeRobotInfo(self._where, url)
+        self._meta = LeRobotMeta(self._where, url, self._info, task_key)
+        self._wanted_cameras = cameras.split(",") if cameras else []
+        self._wanted_splits = split.split(",") if split else []
+        self._action_option, self._state_option = action, state
 
     def parts(self) -> list[str]:
-        """v2.1: `<first>:<end>` for each thousand episodes; v3.0: the files of `meta/episodes`."""
-        if self._is_v3():
-            parts = [f"meta/episodes/{name}" for name in list_files(join(self._url, "meta", "episodes"), ".parquet")]
-        else:
-            count = len(self._read_lines("meta/episodes.jsonl"))
-            parts = [f"{first}:{first + _EPISODES_PER_PART}" for first in range(0, count, _EPISODES_PER_PART)]
-        if not parts:
-            raise UsageError(f"--sources {self._dataset}: {self._url}/meta lists no episode")
-        self._cameras()
-        return parts
+        """Stretches of the list of episodes. See `LeRobotMeta.parts`."""
+        unknown = [name for name in self._wanted_splits if name not in self._info.splits]
+        if unknown:
+            found = ", ".join(self._info.splits) or "none"
+            raise UsageError(f"{self._where}: split: expected {', '.join(unknown)} in info.json, found {found}")
+        for name in filter(None, (self._action_option, self._state_option)):
+            if name not in self._info.features:
+                found = ", ".join(self._info.features)
+                raise UsageError(f"{self._where}: expected a column {name} in info.json, found {found}")
+        _ = self._cameras
+        return self._meta.parts()
 
     def list_part(self, part: str) -> Iterator[Episode | LeftOut]:
         """Lists some episodes."""
-        if self._is_v3():
-            rows = pq.read_table(pa.BufferReader(read_bytes(join(self._url, part)))).to_pylist()
-        else:
-            first, end = (int(number) for number in part.split(":"))
-            rows = self._read_lines("meta/episodes.jsonl")[first:end]
-        on_disk = {name for folder in ("data", "videos") for name in self._files(folder)}
-        for row in rows:
-            number = int(row["episode_index"])
+        if self._info.depth_keys and self._meta.is_first(part):
+            yield from self._depth_maps()
+        source_url = join(self._url, part if self._info.is_v3 else "meta/episodes.jsonl")
+        seen: set[int] = set()
+        for row in self._meta.rows(part):
+            episode_id = split = ""
             try:
-                yield self._episode(row, number, on_disk)
+                if isinstance(row, DataError):
+                    raise row
+                number = episode_number(row)
+                episode_id, split = f"{number:06d}", self._info.split_of(number)
+                if self._wanted_splits and split not in self._wanted_splits:
+                    continue
+                if number in seen:
+                    raise DataError("duplicate_episode", f"expected one row an episode, found two of {number}")
+                seen.add(number)
+                yield self._episode(row, number, split)
             except DataError as error:
-                source_url = join(self._url, "meta")
-                yield LeftOut("rejected", error.reason, error.detail, f"{number:06d}", source_url=source_url)
+                detail = error.detail if self._url in error.detail else f"{error.detail} in {source_url}"
+                yield LeftOut("rejected", error.reason, detail, episode_id, split=split, source_url=source_url)
 
     def frames(self, episode: Episode, camera: str, indices: Sequence[int]) -> Iterator[NumberedFrame]:
-        """Reads frames from the episode's stretch of its video, or from images in the table."""
+        """Reads frames from the episode's stretch of its video, or from pictures in the table."""
+        if indices and indices[-1] >= episode.num_frames:  # in a shared video, the next episode begins there
+            found = f"found {episode.num_frames} in episode {episode.episode_id} of {self._url}"
+            raise DataError("frame_out_of_range", f"expected frame {indices[-1]}, {found}")
         video = episode.locator["videos"].get(camera)
         if video is None:
-            yield from self._images(episode, camera, indices)
-            return
-        first = int(video["first_frame"])
-        for index, frame in read_frames(join_inside(self._url, video["path"]), [first + index for index in indices]):
-            yield index - first, frame
+            key, number = self._info.cameras[camera], self._number_in_file(episode)
+            yield from read_pictures(self._url, episode.locator["data"], key, number, indices)
+        else:
+            first = int(video["first_frame"])
+            for index, frame in read_frames(join_inside(self._url, video["path"]), [first + i for i in indices]):
+                yield index - first, frame
 
     def trajectory(self, episode: Episode, start: int, end: int) -> Trajectory | None:
         """Reads the episode's rows of the action and state columns."""
         if not episode.action_dim:
             return None
-        columns = [self._action] + ([self._state] if self._state in self._info()["features"] else [])
-        table = self._rows(episode, columns)
-        tables = [_matrix(table[name], name, episode) for name in columns]
-        return Trajectory(tables[0][start:end], tables[1][start:end] if len(tables) > 1 else None)
+        url, columns = join_inside(self._url, episode.locator["data"]), [self._action, *self._state]
+        actions, *states = read_numbers(url, columns, self._number_in_file(episode), start, end, episode.num_frames)
+        if actions.shape[1] != episode.action_dim:
+            found = f"found {actions.shape[1]} in {url}"
+            raise DataError("bad_numbers", f"expected {episode.action_dim} numbers in {self._action}, {found}")
+        return Trajectory(actions, states[0] if states else None)
 
     def latents(self, episode: Episode, camera: str) -> np.ndarray | None:
         """LeRobot datasets bring none."""
         return None
 
-    # --- metadata ----------------------------------------------------------------------------------
+    @cached_property
+    def _files(self) -> LeRobotFiles:
+        return LeRobotFiles(self._url, self._info.cameras.values())
 
-    @lru_cache(maxsize=1)  # noqa: B019 - a source lives as long as its task
-    def _info(self) -> dict[str, Any]:
-        url = join(self._url, "meta", "info.json")
-        try:
-            info: dict[str, Any] = json.loads(read_bytes(url))
-            if not isinstance(info["features"], dict):
-                raise TypeError("features is no object")
-        except FileNotFoundError as error:
-            raise UsageError(
-                f"--sources {self._dataset}: expected a LeRobot dataset with meta/info.json, found none in {self._url}"
-            ) from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(
-                f"--sources {self._dataset}: expected a LeRobot description, {error!r} in {url}"
-            ) from error
-        return info
+    @property
+    def _action(self) -> str:
+        return self._action_option or "action"
 
-    def _is_v3(self) -> bool:
-        return str(self._info().get("codebase_version", "")).startswith("v3")
+    @property
+    def _state(self) -> list[str]:
+        name = self._state_option or "observation.state"
+        return [name] if name in self._info.features else []
 
+    def _number_in_file(self, episode: Episode) -> int | None:
+        """v2: the file is the episode, and merged copies keep the old number in it."""
+        return int(episode.locator["number"]) if self._info.is_v3 else None
+
+    @cached_property
     def _cameras(self) -> dict[str, str]:
-        """Image keys by camera name."""
-        keys = [key for key, feature in self._info()["features"].items() if feature["dtype"] in ("video", "image")]
-        keys = [key for key in keys if not (self._info()["features"][key].get("info") or {}).get("video.is_depth_map")]
-        cameras = {camera_name(key): key for key in sorted(keys)}
-        unknown = [name for name in self._wanted if name not in cameras]
-        if unknown or not cameras:
-            found = ", ".join(cameras) or "none"
-            raise UsageError(
-                f"--sources {self._dataset}: expected the cameras {', '.join(unknown) or 'of images'}, found {found}"
+        """Image keys of the chosen cameras by name."""
+        known = self._info.cameras
+        chosen: dict[str, str] = {}
+        for wanted in self._wanted_cameras or known:
+            name = next((name for name, key in known.items() if wanted in (name, key)), camera_name(wanted))
+            if name not in known:
+                found = ", ".join(known) or "none"
+                raise UsageError(f"{self._where}: cameras: expected {wanted} in info.json, found {found}")
+            chosen[name] = known[name]
+        if not chosen:
+            raise UsageError(f"{self._where}: expected at least one camera in info.json, found none in {self._url}")
+        return chosen
+
+    def _depth_maps(self) -> Iterator[LeftOut]:
+        for key in self._info.depth_keys:
+            yield LeftOut(
+                "filtered", "depth_camera", f"{key} holds depth maps", source_url=join(self._url, "meta/info.json")
             )
-        return {name: cameras[name] for name in self._wanted or cameras}
 
-    @lru_cache(maxsize=4)  # noqa: B019
-    def _read_lines(self, name: str) -> list[dict[str, Any]]:
-        try:
-            return [json.loads(line) for line in read_bytes(join(self._url, name)).splitlines() if line.strip()]
-        except (FileNotFoundError, ValueError) as error:
-            raise UsageError(f"--sources {self._dataset}: expected {name} in {self._url}, {error!r}") from error
-
-    @lru_cache(maxsize=1)  # noqa: B019
-    def _tasks(self) -> dict[int, str]:
-        if exists(join(self._url, "meta", "tasks.jsonl")):
-            return {int(row["task_index"]): str(row["task"]) for row in self._read_lines("meta/tasks.jsonl")}
-        rows = pq.read_table(pa.BufferReader(read_bytes(join(self._url, "meta", "tasks.parquet")))).to_pylist()
-        return {int(row["task_index"]): str(row.get("task") or row.get("__index_level_0__") or "") for row in rows}
-
-    @lru_cache(maxsize=2)  # noqa: B019
-    def _files(self, folder: str) -> tuple[str, ...]:
-        return tuple(f"{folder}/{name}" for name in list_files(join(self._url, folder)))
-
-    def _episode(self, row: dict[str, Any], number: int, on_disk: set[str]) -> Episode:
-        info, fps = self._info(), float(self._info()["fps"])
-        data = self._find(_data_path(info, row, number), number, on_disk)
+    def _episode(self, row: Mapping[str, Any], number: int, split: str) -> Episode:
+        episode_id, length = f"{number:06d}", num_frames(row)
+        data = self._files.find(self._meta.data_file(row))
         videos: dict[str, dict[str, Any]] = {}
-        for camera, key in self._cameras().items():
-            if info["features"][key]["dtype"] == "video":
-                path = self._find(_video_path(info, row, number, key), number, on_disk, key)
-                from_s = float(row.get(f"videos/{key}/from_timestamp") or 0.0)
-                videos[camera] = {"path": path, "first_frame": round(from_s * fps)}
-        num_frames, caption = int(row["length"]), self._caption(row)
-        episode_id = f"{number:06d}"
-        no_caption = LeftOut("filtered", "no_caption", "no task", episode_id, source_url=join(self._url, data))
-        action = info["features"].get(self._action)
+        cameras, left_out = [], []
+        for camera, key in self._cameras.items():
+            try:
+                if self._info.features[key]["dtype"] == "video":
+                    path = self._files.find(self._meta.video_file(row, key))
+                    videos[camera] = {"path": path, "first_frame": self._meta.first_frame(row, key)}
+                cameras.append(camera)
+            except DataError as error:
+                detail = f"camera {camera}: {error.detail}"
+                url = join(self._url, data)
+                left_out.append(LeftOut("rejected", error.reason, detail, episode_id, split=split, source_url=url))
+        if not cameras:
+            raise DataError(left_out[0].reason, "; ".join(row.detail for row in left_out))
+        source_url = join(self._url, videos[cameras[0]]["path"] if cameras[0] in videos else data)
+        caption = self._meta.caption(row)
+        if not caption:
+            detail = f"no task in {self._url}/meta"
+            left_out.append(LeftOut("filtered", "no_caption", detail, episode_id, split=split, source_url=source_url))
         return Episode(
             episode_id=episode_id,
-            split=_split(info, number),
-            source_url=join(self._url, next(iter(videos.values()))["path"] if videos else data),
-            num_frames=num_frames,
-            fps=fps,
-            cameras=tuple(self._cameras()),
-            segments=(Segment(0, num_frames, caption),) if caption else (),
-            action_dim=int(np.prod(action["shape"])) if action else 0,
-            left_out=() if caption else (no_caption,),
+            split=split,
+            source_url=source_url,
+            num_frames=length,
+            fps=self._info.fps,
+            cameras=tuple(cameras),
+            segments=(Segment(0, length, caption),) if caption else (),
+            action_dim=self._info.width(self._action),
+            left_out=tuple(left_out),
             locator={"data": data, "number": number, "videos": videos},
         )
-
-    def _caption(self, row: dict[str, Any]) -> str:
-        tasks = row.get("tasks")
-        if isinstance(tasks, list) and tasks:
-            first = tasks[0]
-            return str(first) if isinstance(first, str) else self._tasks().get(int(first), "")
-        return self._tasks().get(int(row.get("task_index") or 0), "")
-
-    @staticmethod
-    def _find(path: str, number: int, on_disk: set[str], key: str = "") -> str:
-        """Returns the path, or a file of the same name for the same key elsewhere below the dataset."""
-        if path in on_disk:
-            return path
-        name = path.rsplit("/", 1)[-1]
-        if (
-            name == f"episode_{number:06d}.{name.rsplit('.', 1)[-1]}"
-        ):  # the name of a v3.0 file does not tell its content
-            found = sorted(other for other in on_disk if other.endswith(f"/{name}") and key in other)
-            if found:
-                return found[0]
-        raise DataError("missing_file", f"expected {path}, which meta names for episode {number}, found no such file")
-
-    # --- tables ------------------------------------------------------------------------------------
-
-    def _rows(self, episode: Episode, columns: list[str]) -> pa.Table:
-        """The episode's rows of a data file, row groups that cannot hold it left unread."""
-        number, url = episode.locator["number"], join_inside(self._url, episode.locator["data"])
-        try:
-            file = pq.ParquetFile(pa.BufferReader(read_bytes(url)))
-            groups = [group for group in range(file.num_row_groups) if _may_hold(file, group, number)]
-            batches = file.iter_batches(_ROWS_AT_ONCE, row_groups=groups, columns=[*columns, "episode_index"])
-            pieces = [pa.table(batch).filter(pa.compute.equal(batch["episode_index"], number)) for batch in batches]
-        except FileNotFoundError as error:
-            raise DataError("missing_file", f"expected {url}, found no such file") from error
-        except (pa.ArrowException, KeyError) as error:
-            raise DataError("decode_error", f"expected Parquet with {', '.join(columns)}, {error} in {url}") from error
-        num_rows = sum(piece.num_rows for piece in pieces)
-        if num_rows != episode.num_frames:
-            expected = f"expected {episode.num_frames} rows of episode {number} as meta says"
-            raise DataError("inconsistent_lengths", f"{expected}, found {num_rows} in {url}")
-        return pa.concat_tables(pieces)
-
-    def _images(self, episode: Episode, camera: str, indices: Sequence[int]) -> Iterator[NumberedFrame]:
-        key = self._cameras()[camera]
-        images = self._rows(episode, [key])[key]
-        for index in indices:
-            if index >= len(images):
-                found = f"found {len(images)} in {episode.source_url}"
-                raise DataError("frame_out_of_range", f"expected frame {index}, {found}")
-            content = (images[index].as_py() or {}).get("bytes") or b""
-            try:
-                yield index, decode_image(content, f"{key}, row {index}, {episode.source_url}")
-            except DataError as error:
-                yield index, error
-
-
-def _data_path(info: dict[str, Any], row: dict[str, Any], number: int) -> str:
-    return _format(info, "data_path", number, row.get("data/chunk_index"), row.get("data/file_index"))
-
-
-def _video_path(info: dict[str, Any], row: dict[str, Any], number: int, key: str) -> str:
-    return _format(
-        info, "video_path", number, row.get(f"videos/{key}/chunk_index"), row.get(f"videos/{key}/file_index"), key
-    )
-
-
-def _format(info: dict[str, Any], name: str, number: int, chunk: Any, file: Any, key: str = "") -> str:
-    try:
-        return str(info[name]).format(
-            episode_chunk=number // int(info.get("chunks_size") or 1000),
-            episode_index=number,
-            video_key=key,
-            chunk_index=int(chunk or 0),
-            file_index=int(file or 0),
-        )
-    except (KeyError, IndexError, ValueError, AttributeError) as error:
-        raise DataError(
-            "bad_annotation", f"expected a path template as {name} in info.json, found {info.get(name)!r}"
-        ) from error
-
-
-def _split(info: dict[str, Any], number: int) -> str:
-    for name, ranges in (info.get("splits") or {}).items():
-        first, _, end = str(ranges).partition(":")
-        if first.isdigit() and end.isdigit() and int(first) <= number < int(end):
-            return str(name)
-    return ""
-
-
-def _may_hold(file: pq.ParquetFile, group: int, number: int) -> bool:
-    metadata = file.metadata.row_group(group)
-    for column in range(metadata.num_columns):
-        if metadata.column(column).path_in_schema == "episode_index":
-            statistics = metadata.column(column).statistics
-            return statistics is None or not statistics.has_min_max or statistics.min <= number <= statistics.max
-    return True
-
-
-def _matrix(column: pa.ChunkedArray, name: str, episode: Episode) -> np.ndarray:
-    values = column.to_pylist()
-    try:
-        table = np.asarray(values, np.float32)
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            "bad_numbers", f"expected rows of one length as {name}, {error} in {episode.source_url}"
-        ) from error
-    return table.reshape(len(values), -1)

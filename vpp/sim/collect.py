@@ -1,13 +1,11 @@
-"""Records demonstrations in parallel with Ray and writes them as one LeRobot dataset; the only file of `vpp/sim`
-that knows Ray here.
+"""Records demonstrations in parallel with Ray and writes them as one LeRobot dataset; here only this file knows Ray.
 
-Each episode is one task, whose result is kept in a file below `<output>/recorded/` until the dataset is complete; so
-a run that was killed continues, and a complete dataset is found in no time.
+Each episode is kept in a file below `<output>/recorded/` until the dataset is complete, so a run that was killed
+continues, and its dataset has the bytes of an uninterrupted run. A complete dataset is found at once.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
@@ -17,17 +15,38 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import ray
 from tqdm import tqdm
 
 from schemas.errors import UsageError
-from schemas.storage import check_writable, exists, filesystem, in_memory, join, read_bytes, write_bytes
-from vpp.sim.demonstrations import demonstrate, episode_seed
-from vpp.sim.lerobot_writer import RecordedEpisode, encode_pictures, is_complete, picture_statistics, write_dataset
-from vpp.sim.metaworld import CAMERAS, CONTROL_HZ, INSTRUCTIONS, check_task
+from schemas.storage import (
+    check_writable,
+    exists,
+    filesystem,
+    join,
+    list_files,
+    read_bytes,
+    remove_partial_files,
+    write_bytes,
+)
+from vpp.sim.demonstrations import episode_seed
+from vpp.sim.episode_video import ENCODER
+from vpp.sim.lerobot_writer import LeRobotWriter, is_complete
+from vpp.sim.metaworld import (
+    ACTION_NAMES,
+    CAMERAS,
+    CONTROL_HZ,
+    PROPRIO_NAMES,
+    check_task,
+    environment,
+)
+from vpp.sim.recorded import load, record, save
 
-log = logging.getLogger(__name__)
+COLLECTION = "meta/collection.json"
+"""What was asked for, and how many episodes each task attempted, solved and failed."""
+
+_MAX_EPISODES_PER_RAY_TASK = 8  # shares the making of an environment, about as long as an episode
+_MAX_RAY_TASKS_WAITING = 1000
 
 
 @dataclass(frozen=True)
@@ -42,6 +61,7 @@ class CollectSettings:
         image_size: Height and width of the pictures in pixels.
         steps_after_success: How long an episode goes on once the task is solved.
         seed: Decides where objects and goals lie in every episode.
+        num_workers: Episodes recorded at the same time, one CPU each; 0 for as many as there are CPUs.
     """
 
     output: str = ""
@@ -51,116 +71,181 @@ class CollectSettings:
     image_size: int = 256
     steps_after_success: int = 10
     seed: int = 0
+    num_workers: int = 0
 
 
 def collect(settings: CollectSettings) -> dict[str, Any]:
-    """Runs the job; returns, and writes to `<output>/meta/collection.json`, how many episodes each task tried and kept.
+    """Runs the job; returns what it writes to `<output>/meta/collection.json`.
 
     Raises:
-        UsageError: If a setting is wrong, or the output holds a collection with other settings.
+        UsageError: If a setting is wrong, the output holds something else, or no expert solved its task.
     """
     _check(settings)
-    record_url = join(settings.output, "meta", "collection.json")
-    request = {name: value for name, value in asdict(settings).items() if name != "output"}
-    request = json.loads(json.dumps(request))
-    if exists(record_url):
-        record: dict[str, Any] = json.loads(read_bytes(record_url))
-        if record["settings"] != request:
-            raise UsageError(
-                f"--output {settings.output}: holds a collection with other settings: {record['settings']}"
-            )
-        if is_complete(settings.output):
-            return record
-    check_writable(settings.output)
-    wanted = [(task, number) for task in settings.tasks for number in range(settings.episodes_per_task)]
-    missing = [entry for entry in wanted if not exists(_recorded_url(settings.output, *entry))]
+    request = _request(settings)
+    if is_complete(settings.output):
+        collected = _find_collected(settings, request)
+        _remove_recorded(settings.output)  # a run that was killed between the last two steps left it
+        return collected
+    _claim(settings.output, request)
+    recorded = set(list_files(join(settings.output, "recorded"), ".npz"))
+    episodes = [(task, number) for task in settings.tasks for number in range(settings.episodes_per_task)]
+    missing = [episode for episode in episodes if _name(*episode) not in recorded]
     if missing:
-        _record(settings, missing)
-    record = {
-        "settings": request,
-        "tasks": _count(settings),
-        "versions": {p: version(p) for p in ("metaworld", "mujoco")},
-    }
-    write_bytes(record_url, json.dumps(record, indent=1).encode())
-    if not any(counts["kept"] for counts in record["tasks"].values()):
-        raise UsageError(f"no expert of {', '.join(settings.tasks)} solved its task; there is nothing to write")
-    write_dataset(settings.output, _successful(settings.output, wanted), CONTROL_HZ, "metaworld sawyer")
-    fs, path = filesystem(join(settings.output, "recorded"))
-    fs.rm(path, recursive=True)
-    return record
+        _record_with_ray(settings, missing)
+    collected = _assemble(settings, request)
+    _remove_recorded(settings.output)
+    return collected
 
 
 def _check(settings: CollectSettings) -> None:
     if not settings.output:
         raise UsageError("--output: expected a folder or URL to write to, found nothing")
-    if not settings.tasks or settings.episodes_per_task < 1:
-        raise UsageError("expected at least one of --tasks and --episodes-per-task of at least 1")
     for task in settings.tasks:
         check_task(task)
+    if not settings.tasks or len(set(settings.tasks)) < len(settings.tasks):
+        raise UsageError(f"--tasks: expected different tasks, found {', '.join(settings.tasks) or 'none'}")
     unknown = [camera for camera in settings.cameras if camera not in CAMERAS]
-    if unknown or not settings.cameras:
-        raise UsageError(f"--cameras: expected some of {', '.join(CAMERAS)}, found {', '.join(unknown) or 'none'}")
+    if unknown or not settings.cameras or len(set(settings.cameras)) < len(settings.cameras):
+        found = ", ".join(unknown or settings.cameras) or "none"
+        raise UsageError(f"--cameras: expected different ones of {', '.join(CAMERAS)}, found {found}")
     if settings.image_size < 16 or settings.image_size % 2:
         raise UsageError(f"--image-size: expected an even number of at least 16, found {settings.image_size}")
+    for name, least in (("episodes_per_task", 1), ("steps_after_success", 0), ("seed", 0), ("num_workers", 0)):
+        if getattr(settings, name) < least:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option}: expected at least {least}, found {getattr(settings, name)}")
 
 
-def _record(settings: CollectSettings, missing: list[tuple[str, int]]) -> None:
+def _request(settings: CollectSettings) -> dict[str, Any]:
+    """All that the recorded episodes depend on."""
+    chosen = {name: value for name, value in asdict(settings).items() if name not in ("output", "num_workers")}
+    versions = {package: version(package) for package in ("metaworld", "mujoco")} | {"encoder": ENCODER}
+    request: dict[str, Any] = json.loads(json.dumps({"settings": chosen, "versions": versions}))
+    return request
+
+
+def _find_collected(settings: CollectSettings, request: dict[str, Any]) -> dict[str, Any]:
+    url = join(settings.output, COLLECTION)
+    if not exists(url):
+        raise UsageError(
+            f"--output {settings.output}: holds a dataset that this job did not write; name another folder"
+        )
+    collected: dict[str, Any] = json.loads(read_bytes(url))
+    _compare(settings.output, {"settings": collected["settings"]}, {"settings": request["settings"]})
+    return collected
+
+
+def _claim(output: str, request: dict[str, Any]) -> None:
+    """Writes what the episodes to be recorded depend on, or makes sure that those recorded depend on the same."""
+    check_writable(output)
+    remove_partial_files(output)
+    url = join(output, "recorded", "request.json")
+    if exists(url):
+        _compare(output, json.loads(read_bytes(url)), request)
+    else:
+        write_bytes(url, json.dumps(request, indent=1).encode())
+
+
+def _compare(output: str, found: dict[str, Any], expected: dict[str, Any]) -> None:
+    for section, values in expected.items():
+        different = [name for name, value in values.items() if found[section].get(name) != value]
+        if different:
+            was = ", ".join(f"{name} {found[section].get(name)!r}" for name in different)
+            now = ", ".join(f"{name} {values[name]!r}" for name in different)
+            raise UsageError(f"--output {output}: holds episodes with {was}; now {now}; name another folder")
+
+
+# --- recording -------------------------------------------------------------------------------------
+
+
+def _record_with_ray(settings: CollectSettings, missing: list[tuple[str, int]]) -> None:
+    """Records episodes with Ray, each kept as soon as it ends."""
     if not ray.is_initialized():
         address = os.environ.get("RAY_ADDRESS") or "local"
         options = {"include_dashboard": False} if address == "local" else {}
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    task = ray.remote(num_cpus=1, max_retries=3)(_record_one)
-    waiting = {task.remote(settings, *entry) for entry in missing}
+    num_workers = settings.num_workers or int(ray.cluster_resources().get("CPU", 1))
+    size = max(1, min(_MAX_EPISODES_PER_RAY_TASK, len(missing) // (2 * num_workers)))
+    batches = _batches(missing, size)
+    limit = settings.num_workers or _MAX_RAY_TASKS_WAITING
+    remote = ray.remote(num_cpus=1, max_retries=3)(record_episodes)
+    running: set[Any] = set()
     quiet = not sys.stderr.isatty()
     with tqdm(desc="record", total=len(missing), unit=" episode", mininterval=10 if quiet else 0.2) as bar:
-        while waiting:
-            done, pending = ray.wait(list(waiting))
-            ray.get(done)
-            waiting = set(pending)
-            bar.update(len(done))
+        for task, numbers in batches:
+            running.add(remote.remote(settings, task, numbers))
+            if len(running) >= limit:
+                running = _wait(running, bar)
+        while running:
+            running = _wait(running, bar)
 
 
-def _recorded_url(output: str, task: str, number: int) -> str:
-    return join(output, "recorded", task, f"{number:06d}.npz")
+def _wait(running: set[Any], bar: Any) -> set[Any]:
+    done, pending = ray.wait(list(running))
+    bar.update(sum(ray.get(done)))
+    return set(pending)
 
 
-def _record_one(settings: CollectSettings, task: str, number: int) -> None:
-    seed = episode_seed(settings.seed, task, number)
-    shown = demonstrate(task, seed, settings.cameras, settings.image_size, settings.steps_after_success)
-    videos = {camera: encode_pictures(pictures, CONTROL_HZ) for camera, pictures in shown.pictures.items()}
-    statistics = {camera: picture_statistics(pictures) for camera, pictures in shown.pictures.items()}
-    arrays = {
-        "success": np.array(shown.success),
-        "actions": shown.actions,
-        "states": shown.states,
-        "statistics": np.frombuffer(json.dumps(statistics).encode(), np.uint8),
-        **{f"video.{camera}": np.frombuffer(video, np.uint8) for camera, video in videos.items()},
-    }
-    content = in_memory(lambda handle: np.savez(handle, **arrays))  # type: ignore[arg-type]
-    write_bytes(_recorded_url(settings.output, task, number), content)
+def _batches(episodes: list[tuple[str, int]], size: int) -> Iterator[tuple[str, list[int]]]:
+    """Episodes of one task at a time."""
+    by_task: dict[str, list[int]] = {}
+    for task, number in episodes:
+        by_task.setdefault(task, []).append(number)
+    for task, numbers in by_task.items():
+        for first in range(0, len(numbers), size):
+            yield task, numbers[first : first + size]
 
 
-def _read(output: str, task: str, number: int) -> dict[str, np.ndarray]:
-    with np.load(io.BytesIO(read_bytes(_recorded_url(output, task, number))), allow_pickle=False) as arrays:
-        return dict(arrays)
+def record_episodes(settings: CollectSettings, task: str, numbers: list[int]) -> int:
+    """Records episodes of one task below `<output>/recorded`, without Ray; returns how many. It may be run twice."""
+    seeds = [episode_seed(settings.seed, task, number) for number in numbers]
+    with environment(task, seeds[0], settings.cameras, settings.image_size) as env:
+        for number, seed in zip(numbers, seeds, strict=True):
+            save(_url(settings.output, task, number), record(env, seed, settings.steps_after_success))
+    return len(numbers)
 
 
-def _count(settings: CollectSettings) -> dict[str, dict[str, int]]:
-    counts = {}
+def _name(task: str, number: int) -> str:
+    return f"{task}/{number:06d}.npz"
+
+
+def _url(output: str, task: str, number: int) -> str:
+    return join(output, "recorded", _name(task, number))
+
+
+# --- the dataset -----------------------------------------------------------------------------------
+
+
+def _assemble(settings: CollectSettings, request: dict[str, Any]) -> dict[str, Any]:
+    """Writes the dataset of the episodes that solved their task, one read at a time."""
+    writer = LeRobotWriter(settings.output, CONTROL_HZ, "metaworld_sawyer", ACTION_NAMES, PROPRIO_NAMES)
+    tasks: dict[str, dict[str, Any]] = {}
     for task in settings.tasks:
-        successes = [bool(_read(settings.output, task, n)["success"]) for n in range(settings.episodes_per_task)]
-        counts[task] = {"tried": len(successes), "kept": sum(successes), "failed": len(successes) - sum(successes)}
-    return counts
+        seeds: dict[bool, list[int]] = {True: [], False: []}
+        for number in range(settings.episodes_per_task):
+            episode = load(_url(settings.output, task, number))
+            seeds[episode is not None].append(episode_seed(settings.seed, task, number))
+            if episode:
+                writer.add(episode)
+        tasks[task] = {
+            "attempted": settings.episodes_per_task,
+            "succeeded": len(seeds[True]),
+            "failed": len(seeds[False]),
+            "seeds": seeds[True],
+            "failed_seeds": seeds[False],
+        }
+    if not any(task["succeeded"] for task in tasks.values()):
+        raise UsageError(
+            f"--tasks: no expert of {', '.join(settings.tasks)} solved its task; there is nothing to write"
+        )
+    collected = {**request, "tasks": tasks}
+    write_bytes(join(settings.output, COLLECTION), json.dumps(collected, indent=1).encode())
+    writer.finish()
+    return collected
 
 
-def _successful(output: str, wanted: list[tuple[str, int]]) -> Iterator[RecordedEpisode]:
-    for task, number in wanted:
-        arrays = _read(output, task, number)
-        if arrays["success"]:
-            yield RecordedEpisode(
-                task=INSTRUCTIONS[task],
-                videos={name[6:]: array.tobytes() for name, array in arrays.items() if name.startswith("video.")},
-                actions=arrays["actions"],
-                states=arrays["states"],
-                picture_statistics=json.loads(arrays["statistics"].tobytes()),
-            )
+def _remove_recorded(output: str) -> None:
+    url = join(output, "recorded")
+    if exists(url):
+        fs, path = filesystem(url)
+        fs.rm(path, recursive=True)

@@ -1,72 +1,62 @@
-"""One demonstration of a scripted expert: pictures, actions and states of an episode that ends soon after success."""
+"""Demonstrations of MetaWorld's scripted experts, step by step, ending soon after success."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from vpp.sim.metaworld import MAX_STEPS, PROPRIO_DIM, environment, expert
+from vpp.sim.metaworld import MAX_STEPS, PROPRIO_DIM, SEEDS_PER_DRAW, MetaWorldEnv, expert
 
 
 @dataclass(frozen=True)
-class Demonstration:
-    """What was recorded; `T` pictures and as many states and actions.
+class Step:
+    """What the expert saw and did.
 
     Attributes:
-        task: MetaWorld's name of the task.
-        seed: What the environment was made with.
-        success: Whether the expert solved the task.
-        pictures: uint8 `[T, H, W, 3]` by camera.
-        actions: float32 `[T, 4]` in [-1, 1].
-        states: float32 `[T, 4]`: the hand's x, y, z in metres and the gripper's opening.
+        pictures: uint8 `[H, W, 3]` by camera, before the action.
+        state: float32 `[4]`: the hand's x, y, z in metres and the gripper's opening, before the action.
+        action: float32 `[4]` in [-1, 1], as it was applied.
+        solved: Whether the task is solved after this action, or was before.
     """
 
-    task: str
-    seed: int
-    success: bool
     pictures: dict[str, np.ndarray]
-    actions: np.ndarray
-    states: np.ndarray
+    state: np.ndarray
+    action: np.ndarray
+    solved: bool
 
 
 def episode_seed(seed: int, task: str, number: int) -> int:
     """The seed of an episode, a function of the collection's seed, the task and the episode's number.
 
-    >>> episode_seed(0, "reach-v3", 0) == episode_seed(0, "reach-v3", 0) != episode_seed(0, "reach-v3", 1)
-    True
+    Episodes of one task have seeds in a row, so that they share what MetaWorld draws at a time.
+
+    >>> episode_seed(0, "reach-v3", 7) - episode_seed(0, "reach-v3", 0)
+    7
+    >>> episode_seed(0, "reach-v3", 0) in (episode_seed(1, "reach-v3", 0), episode_seed(0, "push-v3", 0))
+    False
     """
-    digest = hashlib.sha256(f"{seed}/{task}/{number}".encode()).digest()
-    return int.from_bytes(digest[:4], "little") % (2**31)
+    digest = hashlib.sha256(f"{seed}/{task}".encode()).digest()
+    return int.from_bytes(digest[:4], "little") % 2**31 * SEEDS_PER_DRAW + number
 
 
-def demonstrate(
-    task: str, seed: int, cameras: tuple[str, ...], image_size_px: int, steps_after_success: int
-) -> Demonstration:
-    """Runs the task's expert for one episode.
+def demonstrate(env: MetaWorldEnv, seed: int, steps_after_success: int) -> Iterator[Step]:
+    """Runs the expert of the environment's task for one episode, of `MAX_STEPS` steps at most.
 
     Args:
-        task: MetaWorld's name of the task.
+        env: The environment; it is reset.
         seed: Decides where objects and goal lie.
-        cameras: MetaWorld's names of cameras.
-        image_size_px: Height and width of the pictures.
         steps_after_success: How long to go on once the task is solved.
     """
-    pictures: dict[str, list[np.ndarray]] = {camera: [] for camera in cameras}
-    actions, states = [], []
-    success, left = False, MAX_STEPS
-    with environment(task, seed, cameras, image_size_px) as env:
-        policy, observation = expert(task), env.reset()
-        while left > 0:
-            action = np.clip(policy.get_action(observation), -1.0, 1.0).astype(np.float32)
-            for camera, picture in env.render().items():
-                pictures[camera].append(picture)
-            states.append(observation[:PROPRIO_DIM].astype(np.float32))
-            actions.append(action)
-            observation, solved = env.step(action)
-            left -= 1
-            if solved and not success:
-                success, left = True, min(left, steps_after_success)
-    stacked = {camera: np.stack(frames) for camera, frames in pictures.items()}
-    return Demonstration(task, seed, success, stacked, np.stack(actions), np.stack(states))
+    policy, observation = expert(env.task), env.reset(seed)
+    solved, left = False, MAX_STEPS
+    while left > 0:
+        pictures, state = env.render(), observation[:PROPRIO_DIM].astype(np.float32)
+        action = np.clip(policy.get_action(observation), -1.0, 1.0).astype(np.float32)
+        observation, solved_now = env.step(action)
+        left -= 1
+        if solved_now and not solved:
+            solved, left = True, min(left, steps_after_success)
+        yield Step(pictures, state, action, solved)

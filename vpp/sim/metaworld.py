@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import warnings
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,16 +18,23 @@ import numpy as np
 from schemas.errors import UsageError
 
 CONTROL_HZ = 80.0
-"""MuJoCo's step of 2.5 ms, five of them an action."""
+"""Actions, and pictures, a second: five of MuJoCo's steps of 2.5 ms each."""
 
 MAX_STEPS = 500
 """MetaWorld's time limit of an episode."""
 
-PROPRIO_DIM = 4
-"""What a robot knows of itself: x, y, z of the hand in metres and how far the gripper is open, from 0 to 1."""
+PROPRIO_NAMES = ("hand_x", "hand_y", "hand_z", "gripper_opening")
+"""What the robot knows of itself: the first numbers of an observation. The hand in metres, the gripper from 0 to 1."""
+
+PROPRIO_DIM = len(PROPRIO_NAMES)
+
+ACTION_NAMES = ("move_x", "move_y", "move_z", "close_gripper")
+"""An action in [-1, 1]: the hand's displacement in centimetres and the fingers' effort, positive closes."""
 
 CAMERAS = ("corner", "corner2", "corner3", "topview", "behindGripper", "gripperPOV")
 _ROLLED_CAMERAS = ("corner", "corner2", "corner3")  # mounted upside down in MetaWorld's scenes
+SEEDS_PER_DRAW = 50
+"""How many places of objects and goal `metaworld.MT1` draws at a time."""
 
 INSTRUCTIONS = {
     "assembly-v3": "put the ring on the peg",
@@ -88,30 +97,30 @@ def check_task(task: str) -> None:
 
 
 class MetaWorldEnv:
-    """One task with one or more cameras.
+    """One task with one or more cameras. What happens depends on the last seed and the actions since, on nothing else.
 
     Args:
         task: A name of `INSTRUCTIONS`.
-        seed: Decides where objects and goal lie.
+        seed: Decides where objects and goal lie. Fifty seeds in a row come from one draw of MetaWorld, which is kept.
         cameras: Names of `CAMERAS`.
         image_size_px: Height and width of the pictures.
     """
 
     def __init__(self, task: str, seed: int, cameras: tuple[str, ...], image_size_px: int) -> None:
         check_task(task)
-        os.environ.setdefault("MUJOCO_GL", "egl")  # before MuJoCo is imported
-        import metaworld
-
-        benchmark = metaworld.MT1(task, seed=seed)
-        self._env: Any = benchmark.train_classes[task](
+        self.task, self.cameras, self._seed = task, cameras, seed
+        _choose_renderer()
+        draw = _draw(task, seed // SEEDS_PER_DRAW)
+        self._env: Any = draw.train_classes[task](
             render_mode="rgb_array", camera_name=cameras[0], width=image_size_px, height=image_size_px
         )
-        self._env.set_task(benchmark.train_tasks[0])
         self._make_rendering_fast()
-        self._cameras = cameras
 
-    def reset(self) -> np.ndarray:
-        """Starts the episode; returns MetaWorld's observation float64 `[39]`."""
+    def reset(self, seed: int | None = None) -> np.ndarray:
+        """Starts an episode, with another seed if one is given; returns MetaWorld's observation float64 `[39]`."""
+        self._seed = self._seed if seed is None else seed
+        number, place = divmod(self._seed, SEEDS_PER_DRAW)
+        self._env.set_task(_draw(self.task, number).train_tasks[place])
         return np.asarray(self._env.reset()[0])
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -122,10 +131,8 @@ class MetaWorldEnv:
     def render(self) -> dict[str, np.ndarray]:
         """One upright picture of each camera: uint8 `[H, W, 3]`."""
         pictures = {}
-        for camera in self._cameras:
-            renderer = self._env.mujoco_renderer
-            if len(self._cameras) > 1:
-                renderer.camera_id = self._env.model.camera(camera).id
+        for camera in self.cameras:
+            self._env.mujoco_renderer.camera_id = self._env.model.camera(camera).id
             picture = self._env.render()
             pictures[camera] = np.ascontiguousarray(picture[::-1, ::-1] if camera in _ROLLED_CAMERAS else picture)
         return pictures
@@ -159,3 +166,17 @@ def environment(task: str, seed: int, cameras: tuple[str, ...], image_size_px: i
             yield env
         finally:
             env.close()
+
+
+@lru_cache(maxsize=4)
+def _draw(task: str, number: int) -> Any:
+    """MetaWorld's single-task benchmark, with `SEEDS_PER_DRAW` places of objects and goal."""
+    import metaworld
+
+    return metaworld.MT1(task, seed=number)
+
+
+def _choose_renderer() -> None:
+    """Without a display, renders through EGL; has to come before MuJoCo is imported."""
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        os.environ.setdefault("MUJOCO_GL", "egl")

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import tempfile
 import time
@@ -209,7 +210,8 @@ def main() -> None:
         root = Path(folder) / "source"
         figures = compare("h264", [source], partial(video_path, root), arguments.rounds, arguments.plain_clips)
         if arguments.samples:
-            figures |= compare_samples(arguments.samples, arguments.rounds, arguments.plain_clips)
+            copies = Path(folder) / "copies"
+            figures |= compare_samples(arguments.samples, copies, arguments.rounds, arguments.plain_clips)
     ray.shutdown()
     result = {
         "core": core,
@@ -219,25 +221,33 @@ def main() -> None:
     measure.finish(result | figures, arguments.json)
 
 
-def compare_samples(folder: Path, rounds: int, plain_clips: int) -> dict[str, float]:
-    """The same on real videos (AV1, MPEG-4, VP9), each sample under several names so that there is something to do."""
+def compare_samples(folder: Path, copies: Path, rounds: int, plain_clips: int) -> dict[str, float]:
+    """The same on real videos (AV1, MPEG-4, VP9), the short ones listed many times so that there is something to do."""
     window = "#window.mode=sliding&window.stride=2&window.hop=4&window.at_end=drop"
-    figures: dict[str, float] = {}
-    for name, kind, path, copies in (
-        ("g1_av1", "openx-lerobot", "openx_lerobot/g1_v21", 3),
-        ("bridge_mpeg4", "vpp-layout", "vpp_layout/bridge", 20),
-        ("sthv2_vp9", "vpp-layout", "vpp_layout/sthv2", 20),
-    ):
-        root = folder / path
-        sources = [f"copy{number}={kind}:{root}{window}" for number in range(copies)]
-        figures |= compare(name, sources, partial(video_path, root), rounds, plain_clips)
+    lerobot = folder / "openx_lerobot/g1_v21"
+    figures = compare(
+        "g1_av1", [f"g1=openx-lerobot:{lerobot}{window}"], partial(video_path, lerobot), rounds, plain_clips
+    )
+    for name, path in (("bridge_mpeg4", "vpp_layout/bridge"), ("sthv2_vp9", "vpp_layout/sthv2")):
+        root = copies / name
+        list_many_times(folder / path, root, 40)
+        figures |= compare(name, [f"s=vpp-layout:{root}{window}"], partial(video_path, root), rounds, plain_clips)
     return figures
+
+
+def list_many_times(source: Path, target: Path, times: int) -> None:
+    """Makes a dataset in the VPP authors' layout whose annotations name the same videos again and again."""
+    (target / "annotation" / "val").mkdir(parents=True)
+    (target / "videos").symlink_to((source / "videos").resolve())
+    for annotation in sorted((source / "annotation" / "val").iterdir()):
+        for number in range(times):
+            shutil.copy(annotation, target / "annotation" / "val" / f"{annotation.stem}_{number}.json")
 
 
 def video_path(root: Path, episode: Episode) -> str:
     """The video of an episode with one camera, as its source names it."""
-    videos = episode.locator["videos"]
-    return str(root / (videos[0] if isinstance(videos, list) else next(iter(videos.values()))["path"]))
+    video = next(iter(episode.locator["videos"].values()))
+    return str(root / (video if isinstance(video, str) else video["path"]))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import manifest_rows
-from pipelines.sources import SourceSpec, open_source
+from pipelines.sources.source import Source
 from schemas.clip import PlannedSample, PlannedShard
 from schemas.episode import Episode, LeftOut
 from schemas.layout import manifest_url, plan_folder
@@ -71,11 +71,10 @@ def listing_url(output: str, dataset: str, part_number: int) -> str:
     return join(plan_folder(output, dataset), "listing", f"{part_number:06d}.parquet")
 
 
-def list_part(spec: SourceSpec, part: str, url: str) -> int:
+def list_part(source: Source, part: str, url: str) -> int:
     """Lists one part of a source into a file; does nothing if it is there. Returns the number of rows written."""
     if exists(url):
         return 0
-    source = open_source(spec)
     num_rows = 0
     with write_file(url) as handle, pq.ParquetWriter(handle, _LISTING_SCHEMA, compression="zstd") as writer:
         for batch in _in_batches(source.list_part(part), _ENTRIES_AT_ONCE):

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import ray
@@ -39,6 +39,7 @@ from pipelines.plan_files import (
 )
 from pipelines.shard_writer import write_shard
 from pipelines.sources import SourceSpec, open_source, parse_source, window_settings
+from pipelines.sources.source import Source
 from pipelines.text import encode_captions, read_embeddings, text_url
 from pipelines.video_file import DECODER
 from pipelines.windows import WindowSettings
@@ -47,7 +48,7 @@ from schemas.encoder import LatentCodecFactory, TextEncoderFactory
 from schemas.errors import UsageError
 from schemas.layout import plan_folder, summary_url
 from schemas.settings import commit, to_mapping
-from schemas.storage import check_writable, exists, join, list_names, remove_partial_files, write_bytes
+from schemas.storage import check_writable, join, list_names, remove_partial_files, write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -109,8 +110,9 @@ def preprocess(
         provenance = _with_models(provenance, text_encoder, latent_codec)  # a wrong model name stops here
         _start_ray()
     job = _Job({spec.dataset: spec for spec in specs}, settings, provenance, latent_codec is None)
+    _list_episodes(job, parts)
     complete = {
-        spec.dataset: plans[spec.dataset] or _plan(job, spec, parts[spec.dataset], requests[spec.dataset])
+        spec.dataset: plans[spec.dataset] or _plan(job, spec, len(parts[spec.dataset]), requests[spec.dataset])
         for spec in specs
     }
     if text_encoder is not None:
@@ -218,20 +220,35 @@ def _run(
         yield from build(ray.data.from_items(list(rows), override_num_blocks=len(rows))).iter_rows()
 
 
-def _plan(job: _Job, spec: SourceSpec, parts: list[str], request: dict[str, Any]) -> PlanSummary:
-    urls = [listing_url(job.output, spec.dataset, number) for number in range(len(parts))]
-    rows = [{"part": part, "url": url} for part, url in zip(parts, urls, strict=True) if not exists(url)]
-    with _bar(f"list {spec.dataset}", len(parts), "part", initial=len(parts) - len(rows)) as bar:
-        for _ in _run(rows, lambda dataset: dataset.map(partial(_list_task, spec))):
+def _list_episodes(job: _Job, parts: dict[str, list[str]]) -> None:
+    rows = []
+    for dataset, of_dataset in parts.items():
+        done = set(list_names(join(plan_folder(job.output, dataset), "listing")))
+        for number, part in enumerate(of_dataset):
+            url = listing_url(job.output, dataset, number)
+            if url.rsplit("/", 1)[-1] not in done:
+                rows.append({"dataset": dataset, "part": part, "url": url})
+    total = sum(map(len, parts.values()))
+    with _bar("list sources", total, "part", initial=total - len(rows)) as bar:
+        for _ in _run(rows, lambda dataset: dataset.map(partial(_list_task, job))):
             bar.update()
+
+
+@lru_cache(maxsize=4)  # a worker does many tasks, and a source keeps its indices
+def _opened(spec: SourceSpec) -> Source:
+    return open_source(spec)
+
+
+def _list_task(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
+    return {"num_rows": list_part(_opened(job.specs[row["dataset"]]), row["part"], row["url"])}
+
+
+def _plan(job: _Job, spec: SourceSpec, num_parts: int, request: dict[str, Any]) -> PlanSummary:
+    urls = [listing_url(job.output, spec.dataset, number) for number in range(num_parts)]
     window = window_settings(spec, job.settings.window)
     with _bar(f"plan {spec.dataset}", None, "episode") as bar:
         listing = (bar.update() or entry for entry in read_listing(urls))
         return make_plan(job.output, spec.dataset, listing, window, job.settings.shard, job.settings.products, request)
-
-
-def _list_task(spec: SourceSpec, row: dict[str, Any]) -> dict[str, Any]:
-    return {"num_rows": list_part(spec, row["part"], row["url"])}
 
 
 def _encode_captions(job: _Job, plans: dict[str, PlanSummary], text_encoder: TextEncoderFactory) -> None:
@@ -289,7 +306,7 @@ def _make_task(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
 def _decode_task(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
     shard = load_shard(job.output, row["dataset"], row["product"], int(row["number"]))
     take_over = job.take_over_any_latents or not job.provenance.latent_codec_is_stand_in
-    samples = decode_shard(shard, open_source(job.specs[shard.dataset]), job.settings.video, take_over)
+    samples = decode_shard(shard, _opened(job.specs[shard.dataset]), job.settings.video, take_over)
     return {"shard": shard, "samples": samples}
 
 

@@ -82,9 +82,7 @@ def write_shard(
 def _complete(sample: Sample, text: dict[str, np.ndarray]) -> Members:
     """Adds caption, metadata and text embedding behind the videos and arrays."""
     row = sample.row
-    metadata = json.dumps(
-        {name: value for name, value in row.items() if name != "source_url"}, sort_keys=True, ensure_ascii=False
-    )
+    metadata = json.dumps({name: value for name, value in row.items() if name != "source_url"}, sort_keys=True)
     extra: Members = [(CAPTION, row["caption"].encode()), (METADATA, metadata.encode())]
     if row["caption"] in text:
         extra.append((TEXT_TOKENS_NPY, npy(text[row["caption"]])))

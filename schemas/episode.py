@@ -86,7 +86,7 @@ class Episode:
 
     def to_json(self) -> str:
         """The episode as one line of JSON, the same for equal episodes."""
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Episode:

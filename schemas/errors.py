@@ -26,7 +26,7 @@ class DataError(VPPError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)  # both in args, so that the error survives pickling between workers
         self.reason = reason
-        self.detail = " ".join(detail.split())
+        self.detail = " ".join(detail.encode(errors="replace").decode().split())  # a lone surrogate fits in no file
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}"

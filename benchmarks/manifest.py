@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import resource
 import statistics
 import tempfile
 import time
@@ -113,7 +112,7 @@ def time_way(name: str, folder: str, rounds: int) -> dict[str, Any]:
         began = time.perf_counter()
         assert ask() == counts
         warm.append(time.perf_counter() - began)
-    peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak_rss_mb = measure.peak_rss_mb()
     return {"cold_s": cold_s, "warm_s": statistics.median(warm), "peak_rss_mb": peak_rss_mb, "counts": counts}
 
 
@@ -149,8 +148,7 @@ def plan(count: int) -> dict[str, float]:
         products = ("clips", "episodes")
         make_plan(folder, "many", listing(count), WindowSettings(mode="whole"), ShardSettings(), products, {})
         took = time.perf_counter() - began
-    peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {f"plan_{count}_episodes_s": took, f"plan_{count}_episodes_peak_rss_mb": peak_rss_mb}
+    return {f"plan_{count}_episodes_s": took, f"plan_{count}_episodes_peak_rss_mb": measure.peak_rss_mb()}
 
 
 def measure_planning(num_episodes: int) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -64,7 +65,9 @@ def test_episodes_have_a_keyframe_as_often_as_asked() -> None:
     content = encode_video(frames, VideoSettings(), fps=30, keyframe_every=10)
     with av.open(io.BytesIO(content)) as container:
         keys = [frame.key_frame for frame in container.decode(video=0)]
-    assert [number for number, is_key in enumerate(keys) if is_key] == [0, 10, 20]
+    numbers = [number for number, is_key in enumerate(keys) if is_key]
+    assert numbers[0] == 0
+    assert all(later - earlier <= 10 for earlier, later in pairwise([*numbers, 25]))
 
 
 def test_blank_means_that_no_frame_shows_anything() -> None:

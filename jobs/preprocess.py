@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 
 from ray.exceptions import RayError
 
@@ -20,7 +21,7 @@ def main() -> int:
             settings, text_encoder_factory(settings.text_encoder), latent_codec_factory(settings.latents)
         )
     except RayError as error:
-        logging.error("stopped: %s", str(error).strip().splitlines()[-1])
+        logging.error("stopped: %s", _cause(error))
         logging.error("what is done is kept: the same command continues")
         return 1
     print(f"{'dataset':20} {'product':10} {'planned':>10} {'written':>10} {'rejected':>10} {'filtered':>10}")
@@ -39,6 +40,13 @@ def main() -> int:
     )
     print(f"summary: {summary_url(settings.output)}")
     return 0
+
+
+def _cause(error: RayError) -> str:
+    """The line that names the exception behind Ray's own."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception|Exit)\b", line) and "ray." not in line]
+    return (named or lines)[0]
 
 
 if __name__ == "__main__":

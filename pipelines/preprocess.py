@@ -50,7 +50,16 @@ from schemas.layout import plan_folder, summary_url
 from schemas.settings import commit, to_mapping
 from schemas.storage import check_writable, join, list_names, remove_partial_files, write_bytes
 
-log = logging.getLogger(__name__)
+_STORE_FAULTS = (
+    "Connection",
+    "Disconnected",
+    "Timeout",
+    "IncompleteRead",
+    "SlowDown",
+    "ServiceUnavailable",
+    "InternalError",
+)
+"""In the names and messages of what stores raise for a while; a unit of work that meets one is tried again."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +218,8 @@ def _start_ray() -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    context.retried_map_errors = list(_STORE_FAULTS)
+    context.max_map_retries = 6  # after 1, 2, 4, 8, 16 s: a store may be gone for half a minute
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 

@@ -104,3 +104,17 @@ def test_a_run_rides_out_a_killed_worker(tmp_path: Path) -> None:
     victims[0].kill()
     assert process.wait() == 0, (tmp_path / "log").read_text()
     assert product_files(tmp_path / "a") == product_files(tmp_path / "b")
+
+
+def test_a_run_rides_out_a_store_that_is_gone_for_a_while(tmp_path: Path, s3: S3Server) -> None:
+    source = write_vpp_layout(tmp_path / "source", num_episodes=8, num_frames=90)
+    code, printed = run("preprocess", *arguments(source, str(tmp_path / "a")), cwd=tmp_path)
+    assert code == 0, printed
+    output = tmp_path / "s3" / "bucket" / "out"
+    process = start("preprocess", *arguments(source, "s3://bucket/out"), cwd=tmp_path, log=tmp_path / "log")
+    _wait_for_progress(process, output, 0, 0.3)
+    s3.stop(signal.SIGKILL)
+    time.sleep(8.0)
+    s3.start()
+    assert process.wait() == 0, (tmp_path / "log").read_text()
+    assert product_files(tmp_path / "a") == product_files(output)

@@ -146,7 +146,7 @@ def commit() -> str:
 
 
 def run_job(main: Callable[[], int | None]) -> None:
-    """Runs a job and exits: 0 done, 1 failed (the same command continues), 2 the user has to change something."""
+    """Runs a job and exits: 0 done, 1 failed (the same command continues), 2 the user's mistake, 130 Ctrl-C."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
@@ -155,4 +155,7 @@ def run_job(main: Callable[[], int | None]) -> None:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         code = 2
+    except KeyboardInterrupt:
+        print("interrupted: what is done is kept, the same command continues", file=sys.stderr)  # noqa: T201
+        code = 130
     sys.exit(code)

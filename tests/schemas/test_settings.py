@@ -77,5 +77,15 @@ def test_a_job_ends_with_2_for_the_users_mistakes(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == "error: expected x, found y\n"
 
 
+def test_an_interrupted_job_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> int:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        run_job(main)
+    assert ended.value.code == 130
+    assert "the same command continues" in capsys.readouterr().err
+
+
 def test_settings_can_be_written_down() -> None:
     assert to_mapping(Settings("n", names=("a",)))["inner"] == {"size": 1, "kind": "a"}

@@ -146,7 +146,7 @@ def plan(count: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="vpp-plan-") as folder:
         began = time.perf_counter()
         products = ("clips", "episodes")
-        make_plan(folder, "many", listing(count), WindowSettings(mode="whole"), ShardSettings(), products, {})
+        make_plan(folder, "many", listing(count), WindowSettings(mode="whole"), ShardSettings(), products)
         took = time.perf_counter() - began
     return {f"plan_{count}_episodes_s": took, f"plan_{count}_episodes_peak_rss_mb": measure.peak_rss_mb()}
 

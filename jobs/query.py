@@ -26,6 +26,8 @@ class QuerySettings:
 
     python jobs/query.py DATASET "select clip_id from clips where caption like '%drawer%'" --save drawers
 
+    Also read from this job's section of vpp.yaml in the working directory, or of --config FILE.
+
     Attributes:
         dataset: URL of a dataset: the output of jobs/preprocess.py.
         query: DuckDB's SQL over the views clips, episodes and shards, or one of: counts, hours, rejected, captions,

@@ -13,6 +13,8 @@ from schemas.settings import load_settings, run_job
 class ReportSettings:
     """Writes contact_sheet.png and contact_sheet.html.
 
+    Also read from this job's section of vpp.yaml in the working directory, or of --config FILE.
+
     Attributes:
         dataset: URL of the output of a preprocessing run.
         output: Folder to write to; the dataset's own by default.

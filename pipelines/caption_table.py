@@ -1,4 +1,4 @@
-"""Numbers distinct captions on disk, so that memory does not grow with them."""
+"""Numbers distinct captions, and knows episodes again, on disk, so that memory does not grow with them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class CaptionTable:
         self._db.execute("pragma journal_mode=off")
         self._db.execute("pragma synchronous=off")
         self._db.execute("create table caption (id integer primary key, text text unique not null)")
+        self._db.execute("create table episode (id text primary key) without rowid")
         self._db.execute("begin")
         self._last = ("", -1)
         self.num_captions = 0
@@ -32,6 +33,10 @@ class CaptionTable:
                 yield sample
             else:
                 yield replace(sample, caption_id=self._id(sample.caption))
+
+    def is_new_episode(self, episode_id: str) -> bool:
+        """Whether an episode of this id comes for the first time."""
+        return self._db.execute("insert or ignore into episode values (?)", (episode_id,)).rowcount == 1
 
     def _id(self, caption: str) -> int:
         if self._last[0] != caption:

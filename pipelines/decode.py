@@ -26,7 +26,8 @@ from schemas.errors import DataError
 from schemas.shard import ACTIONS_NPY, LATENTS_NPY, PROPRIO_NPY, VIDEO
 from schemas.storage import in_memory
 
-_DEFAULT_FPS = 30.0  # playback of trajectories whose format does not tell
+_DEFAULT_FPS = 30.0  # playback of trajectories whose format does not tell, or tells nonsense
+_SLOWEST_FPS, _FASTEST_FPS = 0.01, 1000.0
 
 
 @dataclass
@@ -85,17 +86,31 @@ def _clips(
         by_camera[clip.camera].append(clip)
     for camera, clips in by_camera.items():
         try:
-            latents = source.latents(episode, camera) if take_over_latents else None
+            latents, note = _source_latents(source, episode, camera) if take_over_latents else (None, "")
             frames = source.frames(episode, camera, _all_indices(clips))
             for clip, gathered in _gather(clips, frames):
                 row = planned_row("clips", dataset, episode, clip)
-                made[clip.sample_id] = _clip(row, gathered, video, latents)
+                made[clip.sample_id] = _clip(row | {"detail": note}, gathered, video, latents)
         except DataError as error:
             for clip in clips:
                 if clip.sample_id not in made:
                     row = planned_row("clips", dataset, episode, clip)
                     made[clip.sample_id] = Sample(turned_away(row, "rejected", error.reason, error.detail))
     return made
+
+
+def _source_latents(source: Source, episode: Episode, camera: str) -> tuple[np.ndarray | None, str]:
+    """Latents that the source brings, or why they are not taken: the video is as good without.
+
+    Raises:
+        DataError: `unsafe_pickle`: nothing of an episode with a hostile file is taken.
+    """
+    try:
+        return source.latents(episode, camera), ""
+    except DataError as error:
+        if error.reason == "unsafe_pickle":
+            raise
+        return None, f"latents not taken over: {error}"
 
 
 def _clip(
@@ -125,7 +140,7 @@ def _gather(
     held: dict[int, av.VideoFrame | DataError] = {}
     position = 0
     for index, frame in frames:
-        held[index] = frame if isinstance(frame, DataError) else resize(frame)
+        held[index] = _resized(frame, resize)
         while position < len(waiting) and waiting[position].indices[-1] == index:
             clip = waiting[position]
             needed = [held[number] for number in clip.indices]
@@ -136,6 +151,15 @@ def _gather(
                 if not uses[number]:
                     del held[number]
             position += 1
+
+
+def _resized(frame: av.VideoFrame | DataError, resize: FrameResizer) -> av.VideoFrame | DataError:
+    if isinstance(frame, DataError):
+        return frame
+    try:
+        return resize(frame)
+    except DataError as error:
+        return error
 
 
 def _whole(frames: Iterator[NumberedFrame]) -> Iterator[av.VideoFrame]:
@@ -164,9 +188,10 @@ def _trajectory(
         all_latents: Members = []
         for camera in episode.cameras:
             frames = _whole(source.frames(episode, camera, range(planned.start, planned.end)))
-            fps = episode.fps or _DEFAULT_FPS
+            fps = episode.fps if _SLOWEST_FPS <= episode.fps <= _FASTEST_FPS else _DEFAULT_FPS
             members.append((f"{camera}.{VIDEO}", encode_video(frames, video, fps, video.keyframe_every)))
-            latents = source.latents(episode, camera) if take_over_latents else None
+            latents, note = _source_latents(source, episode, camera) if take_over_latents else (None, "")
+            row["detail"] = note or row.get("detail", "")
             if latents is not None:
                 all_latents.append((f"{camera}.{LATENTS_NPY}", latents_npy(latents[planned.start : planned.end])))
         members.append((ACTIONS_NPY, npy(_checked("actions", trajectory.actions))))

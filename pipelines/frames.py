@@ -6,9 +6,11 @@ Stored frames are 256x256 YUV 4:2:0, BT.601, limited range, which every player a
 from __future__ import annotations
 
 import av
+import av.error
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from schemas.errors import DataError
 from schemas.shard import FRAME_SIZE_PX
 
 
@@ -24,18 +26,26 @@ class FrameResizer:
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """Returns the frame as yuv420p of `size_px` x `size_px`."""
+        """Returns the frame as yuv420p of `size_px` x `size_px`.
+
+        Raises:
+            DataError: `unsupported_pixels` if FFmpeg cannot convert its format, matrix or size.
+        """
         shrinks = frame.width >= self._size_px and frame.height >= self._size_px
-        return self._reformatter.reformat(
-            frame,
-            width=self._size_px,
-            height=self._size_px,
-            format="yuv420p",
-            interpolation=Interpolation.AREA if shrinks else Interpolation.BICUBIC,
-            dst_colorspace=Colorspace.ITU601,
-            dst_color_range=ColorRange.MPEG,
-            threads=1,
-        )
+        try:
+            return self._reformatter.reformat(
+                frame,
+                width=self._size_px,
+                height=self._size_px,
+                format="yuv420p",
+                interpolation=Interpolation.AREA if shrinks else Interpolation.BICUBIC,
+                dst_colorspace=Colorspace.ITU601,
+                dst_color_range=ColorRange.MPEG,
+                threads=1,
+            )
+        except (av.error.FFmpegError, ValueError) as error:
+            found = f"found {frame.width}x{frame.height} {frame.format.name}, matrix {frame.colorspace}"
+            raise DataError("unsupported_pixels", f"expected a frame that FFmpeg converts, {found}: {error}") from error
 
 
 def is_blank(frames: list[av.VideoFrame], tolerance: int = 4) -> bool:

@@ -31,7 +31,7 @@ class Provenance:
 def left_out_row(product: Product, dataset: str, left_out: LeftOut, number: int) -> dict[str, Any]:
     """The row of something that never reached a shard; `number` counts such rows in the dataset."""
     level = "source" if not left_out.episode_id else "episode" if left_out.start is None else "clip"
-    return {
+    row = {
         _id_column(product): sample_id("left out", dataset, left_out.episode_id, left_out.reason, number),
         "dataset": dataset,
         "split": left_out.split,
@@ -46,6 +46,7 @@ def left_out_row(product: Product, dataset: str, left_out: LeftOut, number: int)
         "end_frame": left_out.end,
         **_EMPTY_PROVENANCE,
     }
+    return _writable(row)
 
 
 def planned_row(product: Product, dataset: str, episode: Episode, sample: PlannedSample) -> dict[str, Any]:
@@ -62,6 +63,7 @@ def planned_row(product: Product, dataset: str, episode: Episode, sample: Planne
         "end_frame": sample.end,
         "source_fps": episode.fps,
     }
+    row = _writable(row)
     if product == "clips":
         return row | {"camera": sample.camera, "frame_indices": list(sample.indices)}
     return row | {"cameras": list(episode.cameras), "num_frames": sample.end - sample.start}
@@ -79,7 +81,7 @@ def written(
         **row,
         "status": "written",
         "reason": "",
-        "detail": "",
+        "detail": row.get("detail", ""),
         "shard": shard,
         "members": [
             {"name": name, "offset": offset, "num_bytes": len(content)}
@@ -104,6 +106,14 @@ def statistics(name: str, values: np.ndarray) -> dict[str, list[float]]:
         f"{name}_std": exact.std(0).tolist(),
         f"{name}_min": exact.min(0).tolist(),
         f"{name}_max": exact.max(0).tolist(),
+    }
+
+
+def _writable(row: dict[str, Any]) -> dict[str, Any]:
+    """Replaces lone surrogates, which stand for bytes of file names that are no UTF-8 and fit in no file."""
+    return {
+        name: value.encode(errors="replace").decode() if isinstance(value, str) else value
+        for name, value in row.items()
     }
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pipelines.caption_table import CaptionTable
 from pipelines.captions import clean_caption
@@ -45,7 +44,6 @@ def make_plan(
     window_settings: WindowSettings,
     shard_settings: ShardSettings,
     products: Sequence[Product],
-    request: dict[str, Any],
 ) -> PlanSummary:
     """Plans a dataset and writes the plan; the same arguments write the same bytes.
 
@@ -58,7 +56,6 @@ def make_plan(
         window_settings: Mode other than `auto`.
         shard_settings: Sizes of the shards.
         products: Which of `clips` and `episodes` to plan.
-        request: What was asked for, kept in `plan.json` to tell a later run with other settings.
     """
     folder = plan_folder(output, dataset)
     planned: dict[str, int] = dict.fromkeys(PRODUCTS, 0)
@@ -69,6 +66,10 @@ def make_plan(
             if isinstance(entry, LeftOut):
                 for product in products:
                     left_out[product].add(entry)
+                continue
+            if not captions.is_new_episode(entry.episode_id):
+                for product in products:
+                    left_out[product].add(_listed_twice(entry))
                 continue
             episode = _with_clean_captions(entry)
             for product in products:
@@ -96,7 +97,7 @@ def make_plan(
             planned=planned,
             num_captions=captions.num_captions,
         )
-    write_plan(output, dataset, request, summary)
+    write_plan(output, dataset, summary)
     return summary
 
 
@@ -141,6 +142,13 @@ def _trajectories(dataset: str, episode: Episode, max_frames: int) -> Iterator[P
             seen.add(segment)
             identity = sample_id(dataset, episode.episode_id, segment.start, segment.end, segment.caption)
             yield PlannedSample(identity, "", segment.start, segment.end, (), segment.caption, -1)
+
+
+def _listed_twice(episode: Episode) -> LeftOut:
+    detail = f"expected an id of its own, found {episode.episode_id} a second time"
+    return LeftOut(
+        "rejected", "duplicate_episode", detail, episode.episode_id, split=episode.split, source_url=episode.source_url
+    )
 
 
 def _filtered(episode: Episode, reason: str, detail: str, segment: Segment | Window) -> LeftOut:

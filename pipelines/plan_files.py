@@ -6,7 +6,8 @@ Below `<output>/plan/<dataset>/`:
     clips/<n>.parquet     planned shards of clips, one row group a shard
     episodes/<n>.parquet  planned shards of trajectories
     captions/<n>.parquet  distinct captions in order of first appearance, one file for each batch to encode
-    plan.json             the request and the counts; written last: with it the plan is complete
+    request.json          what was asked for, and the source's parts; written first, never changed
+    plan.json             the counts; written last: with it the plan is complete
 """
 
 from __future__ import annotations
@@ -60,12 +61,6 @@ class PlanSummary:
     num_captions: int
 
 
-# ------------------------------------------------------------------------------------------------------------
-
-
-# -------------------------------------------------------------------------------------------------------------
-
-
 def listing_url(output: str, dataset: str, part_number: int) -> str:
     """Where the listing of one part of a source lies."""
     return join(plan_folder(output, dataset), "listing", f"{part_number:06d}.parquet")
@@ -94,12 +89,25 @@ def read_listing(urls: Iterable[str]) -> Iterator[Episode | LeftOut]:
                 yield Episode.from_json(text) if kind == "episode" else LeftOut(**json.loads(text))
 
 
-def write_plan(output: str, dataset: str, request: dict[str, Any], summary: PlanSummary) -> None:
+def write_request(output: str, dataset: str, request: dict[str, Any], parts: list[str]) -> None:
+    """Writes what a dataset is made of, before anything else of it."""
+    document = json.dumps({"request": request, "parts": parts}, indent=1, sort_keys=True)
+    write_bytes(join(plan_folder(output, dataset), "request.json"), document.encode())
+
+
+def load_request(output: str, dataset: str) -> tuple[dict[str, Any], list[str]] | None:
+    """The request and the source's parts, or None if the dataset was never begun."""
+    url = join(plan_folder(output, dataset), "request.json")
+    if not exists(url):
+        return None
+    document = json.loads(read_bytes(url))
+    return document["request"], document["parts"]
+
+
+def write_plan(output: str, dataset: str, summary: PlanSummary) -> None:
     """Completes a plan."""
-    document = {"request": request, **asdict(summary)}
-    write_bytes(
-        join(plan_folder(output, dataset), "plan.json"), json.dumps(document, indent=1, sort_keys=True).encode()
-    )
+    document = json.dumps(asdict(summary), indent=1, sort_keys=True)
+    write_bytes(join(plan_folder(output, dataset), "plan.json"), document.encode())
 
 
 def write_captions(output: str, dataset: str, captions: Iterable[str]) -> None:
@@ -109,14 +117,10 @@ def write_captions(output: str, dataset: str, captions: Iterable[str]) -> None:
         _write_table(join(folder, f"{number:06d}.parquet"), pa.table([batch], schema=_CAPTION_SCHEMA))
 
 
-def load_plan(output: str, dataset: str) -> tuple[dict[str, Any], PlanSummary] | None:
-    """The request and the summary of a complete plan, or None if there is none."""
+def load_plan(output: str, dataset: str) -> PlanSummary | None:
+    """The summary of a complete plan, or None if there is none."""
     url = join(plan_folder(output, dataset), "plan.json")
-    if not exists(url):
-        return None
-    document = json.loads(read_bytes(url))
-    request = document.pop("request")
-    return request, PlanSummary(**document)
+    return PlanSummary(**json.loads(read_bytes(url))) if exists(url) else None
 
 
 def load_shard(output: str, dataset: str, product: Product, number: int) -> PlannedShard:

@@ -34,8 +34,10 @@ from pipelines.plan_files import (
     list_part,
     listing_url,
     load_plan,
+    load_request,
     load_shard,
     read_listing,
+    write_request,
 )
 from pipelines.shard_writer import write_shard
 from pipelines.sources import SourceSpec, open_source, parse_source, window_settings
@@ -46,8 +48,9 @@ from pipelines.windows import WindowSettings
 from schemas.clip import PlannedShard
 from schemas.encoder import LatentCodecFactory, TextEncoderFactory
 from schemas.errors import UsageError
-from schemas.layout import plan_folder, summary_url
+from schemas.layout import manifest_folder, plan_folder, shard_folder, summary_url
 from schemas.settings import commit, to_mapping
+from schemas.shard import PRODUCTS
 from schemas.storage import check_writable, join, list_names, remove_partial_files, write_bytes
 
 _STORE_FAULTS = (
@@ -62,9 +65,15 @@ _STORE_FAULTS = (
 """In the names and messages of what stores raise for a while; a unit of work that meets one is tried again."""
 
 
+_TASK: dict[str, Any] = {"num_cpus": 1, "max_retries": 3}
+"""Ray Data would start a task that kills its worker again and again, for ever."""
+
+
 @dataclass(frozen=True)
 class PreprocessSettings:
     """Turns videos into shards of clips and episodes with a manifest.
+
+    Also read from this job's section of vpp.yaml in the working directory, or of --config FILE.
 
     Attributes:
         sources: `NAME=KIND:URL[#option=value&...]` each; kinds: openx-rlds, openx-lerobot, calvin, ego4d, vpp-layout.
@@ -110,29 +119,29 @@ def preprocess(
     requests = {spec.dataset: _request(spec, settings) for spec in specs}
     if not settings.output:
         raise UsageError("--output: expected a folder or URL to write to, found nothing")
-    plans = {spec.dataset: _matching_plan(settings.output, spec, requests[spec.dataset]) for spec in specs}
-    parts = {spec.dataset: open_source(spec).parts() for spec in specs if plans[spec.dataset] is None}
+    parts = {spec.dataset: _matching_parts(settings.output, spec, requests[spec.dataset]) for spec in specs}
+    found = {spec.dataset: open_source(spec).parts() for spec in specs if not parts[spec.dataset]}
     check_writable(settings.output)
-    remove_partial_files(settings.output)
+    for dataset in parts:
+        _remove_left_overs(settings.output, dataset)
+        if dataset in found:
+            write_request(settings.output, dataset, requests[dataset], found[dataset])
+    parts |= found
+    plans = {spec.dataset: load_plan(settings.output, spec.dataset) for spec in specs}
     provenance = Provenance(decoder=DECODER, video_encoder=settings.video.encoder)
     if any(not _is_done(settings, dataset, plan) for dataset, plan in plans.items()):
         provenance = _with_models(provenance, text_encoder, latent_codec)  # a wrong model name stops here
         _start_ray()
     job = _Job({spec.dataset: spec for spec in specs}, settings, provenance, latent_codec is None)
-    _list_episodes(job, parts)
-    complete = {
-        spec.dataset: plans[spec.dataset] or _plan(job, spec, len(parts[spec.dataset]), requests[spec.dataset])
-        for spec in specs
-    }
+    _list_episodes(job, {dataset: of_dataset for dataset, of_dataset in parts.items() if plans[dataset] is None})
+    complete = {spec.dataset: plans[spec.dataset] or _plan(job, spec, len(parts[spec.dataset])) for spec in specs}
     if text_encoder is not None:
         _encode_captions(job, complete, text_encoder)
     progress = _make_shards(job, complete, latent_codec)
-    remove_partial_files(settings.output)
     return _summarise(job, complete, progress, time.monotonic() - started)
 
 
-# --- what is asked for
-# ---------------------------------------------------------------------------------------------------
+# --- what is asked for ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -175,11 +184,16 @@ def _request(spec: SourceSpec, settings: PreprocessSettings) -> dict[str, Any]:
     return result
 
 
-def _matching_plan(output: str, spec: SourceSpec, request: dict[str, Any]) -> PlanSummary | None:
-    found = load_plan(output, spec.dataset)
+def _matching_parts(output: str, spec: SourceSpec, request: dict[str, Any]) -> list[str]:
+    """The source's parts as they were when the dataset was begun under this output; empty if it was not.
+
+    Raises:
+        UsageError: If it was begun with another request: its files would be taken for those of this one.
+    """
+    found = load_request(output, spec.dataset)
     if found is None:
-        return None
-    earlier, plan = found
+        return []
+    earlier, parts = found
     changed = sorted(name for name in request | earlier if request.get(name) != earlier.get(name))
     if changed:
         was = {name: earlier.get(name) for name in changed}
@@ -188,7 +202,15 @@ def _matching_plan(output: str, spec: SourceSpec, request: dict[str, Any]) -> Pl
             f"--output {output}: dataset {spec.dataset} was begun with other settings: {json.dumps(was)}, "
             f"now {json.dumps(now)}; take the earlier settings, another name for the source or another output"
         )
-    return plan
+    return parts
+
+
+def _remove_left_overs(output: str, dataset: str) -> None:
+    """Removes what killed writers of this dataset left; other datasets may be in the making."""
+    remove_partial_files(plan_folder(output, dataset))
+    for product in PRODUCTS:
+        remove_partial_files(manifest_folder(output, product, dataset))
+        remove_partial_files(shard_folder(output, product, dataset))
 
 
 def _is_done(settings: PreprocessSettings, dataset: str, plan: PlanSummary | None) -> bool:
@@ -240,8 +262,10 @@ def _list_episodes(job: _Job, parts: dict[str, list[str]]) -> None:
             if url.rsplit("/", 1)[-1] not in done:
                 rows.append({"dataset": dataset, "part": part, "url": url})
     total = sum(map(len, parts.values()))
+    if not rows:
+        return
     with _bar("list sources", total, "part", initial=total - len(rows)) as bar:
-        for _ in _run(rows, lambda dataset: dataset.map(partial(_list_task, job))):
+        for _ in _run(rows, lambda dataset: dataset.map(partial(_list_task, job), **_TASK)):
             bar.update()
 
 
@@ -254,12 +278,12 @@ def _list_task(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
     return {"num_rows": list_part(_opened(job.specs[row["dataset"]]), row["part"], row["url"])}
 
 
-def _plan(job: _Job, spec: SourceSpec, num_parts: int, request: dict[str, Any]) -> PlanSummary:
+def _plan(job: _Job, spec: SourceSpec, num_parts: int) -> PlanSummary:
     urls = [listing_url(job.output, spec.dataset, number) for number in range(num_parts)]
     window = window_settings(spec, job.settings.window)
     with _bar(f"plan {spec.dataset}", None, "episode") as bar:
         listing = (bar.update() or entry for entry in read_listing(urls))
-        return make_plan(job.output, spec.dataset, listing, window, job.settings.shard, job.settings.products, request)
+        return make_plan(job.output, spec.dataset, listing, window, job.settings.shard, job.settings.products)
 
 
 def _encode_captions(job: _Job, plans: dict[str, PlanSummary], text_encoder: TextEncoderFactory) -> None:
@@ -272,6 +296,8 @@ def _encode_captions(job: _Job, plans: dict[str, PlanSummary], text_encoder: Tex
             if text_url(job.output, dataset, number).rsplit("/", 1)[-1] not in done:
                 rows.append({"dataset": dataset, "number": number})
     total = sum(plan.num_captions for plan in plans.values())
+    if not rows:
+        return
     with _bar("embed captions", total, "caption") as bar:
         results = _run(
             rows,
@@ -289,11 +315,11 @@ def _make_shards(job: _Job, plans: dict[str, PlanSummary], latent_codec: LatentC
 
     def graph(dataset: ray.data.Dataset) -> ray.data.Dataset:
         if latent_codec is None:
-            return dataset.map(partial(_make_task, job))
+            return dataset.map(partial(_make_task, job), **_TASK)
         resources = _encoder_resources(job, len(rows))
-        decoded = dataset.map(partial(_decode_task, job))
+        decoded = dataset.map(partial(_decode_task, job), **_TASK)
         encoded = decoded.map(_LatentActor, fn_constructor_args=(latent_codec,), **resources)
-        return encoded.map(partial(_write_task, job))
+        return encoded.map(partial(_write_task, job), **_TASK)
 
     written = rejected = num_bytes = 0
     started = time.monotonic()
@@ -349,8 +375,9 @@ class _LatentActor:
 def _encoder_resources(job: _Job, num_rows: int) -> dict[str, Any]:
     num_gpus = int(ray.cluster_resources().get("GPU", 0)) if ray.is_initialized() else 0
     num_actors = min(job.settings.num_encoders or max(1, num_gpus), max(1, num_rows))
-    pool = ray.data.ActorPoolStrategy(size=num_actors)
-    return {"compute": pool, "num_gpus": 1} if num_gpus else {"compute": pool, "num_cpus": 1}
+    options: dict[str, Any] = {"compute": ray.data.ActorPoolStrategy(size=num_actors), "max_restarts": 3}
+    # A byte of memory makes the request unlike a decoding task's, which Ray Data would otherwise fuse into the actors.
+    return options | ({"num_gpus": 1} if num_gpus else {"num_cpus": 1, "memory": 1})
 
 
 def _bar(name: str, total: int | None, unit: str, initial: int = 0) -> tqdm:
@@ -369,10 +396,17 @@ def _bar(name: str, total: int | None, unit: str, initial: int = 0) -> tqdm:
 
 
 def _summarise(job: _Job, plans: dict[str, PlanSummary], progress: dict[str, float], seconds: float) -> dict[str, Any]:
+    """Counts every dataset of the output, also those of earlier runs, and compares with their plans."""
+    others = {name: load_plan(job.output, name) for name in list_names(join(job.output, "plan")) if name not in plans}
+    plans = plans | {
+        name: plan for name, plan in others.items() if plan is not None and _is_done(job.settings, name, plan)
+    }
     counts = count_rows(job.output, plans)
     datasets: dict[str, Any] = {}
     for dataset, plan in plans.items():
-        for product in job.settings.products:
+        for product in PRODUCTS:
+            if not plan.planned[product]:
+                continue
             by_status = counts[product][dataset]
             numbers = {status: by_status[status] for status in ("written", "rejected", "filtered")}
             if plan.planned[product] != sum(numbers.values()):

@@ -27,6 +27,12 @@ from schemas.storage import open_read
 DECODER = f"pyav {av.__version__} (libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))})"
 """Name and version of the decoder, for the manifest: another one may pick other frames for a time stamp."""
 
+_CLOSED = {
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,ivf,obu",
+    "protocol_whitelist": "none",
+}
+"""Only containers that hold their own frames: a playlist would have FFmpeg read other files or the network."""
+
 _SEEK_WORTH_FRAMES = 12  # a seek flushes the decoder: skipping fewer frames costs less when they are decoded
 
 
@@ -183,7 +189,7 @@ def _open_video(url: str) -> Iterator[tuple[InputContainer, VideoStream]]:
                 raise DataError("empty_file", f"expected a video, found 0 bytes in {url}")
             handle.seek(0)
             try:
-                container = av.open(handle, "r")
+                container = av.open(handle, "r", options=_CLOSED)
             except av.error.FFmpegError as error:
                 raise DataError("not_a_video", f"{_words(error)} ({url})") from error
             with container:

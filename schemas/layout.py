@@ -22,6 +22,11 @@ def shard_url(output: str, product: Product, dataset: str, shard: str) -> str:
     return join(output, product, "shards", shard_path(dataset, shard))
 
 
+def shard_folder(output: str, product: Product, dataset: str) -> str:
+    """Folder of a dataset's tars."""
+    return join(output, product, "shards", dataset)
+
+
 def manifest_folder(output: str, product: Product, dataset: str = "") -> str:
     """Folder of the manifest parts of a product, or of one dataset of it."""
     return join(output, product, "manifest", *([dataset] if dataset else []))

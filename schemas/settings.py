@@ -7,6 +7,7 @@ the file named by `--config`). What the command line says wins.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import logging
 import subprocess
@@ -75,6 +76,9 @@ def _from_file(settings_class: type[_S], section: str, config_file: str | None) 
         raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path}: expected one section a job, found {type(content).__name__}")
+    misspelt = difflib.get_close_matches(section, map(str, content), n=1)
+    if section not in content and misspelt:
+        raise UsageError(f"{path}: unknown section {misspelt[0]!r}; this job reads {section!r}")
     values = content.get(section)
     return from_mapping(settings_class, {} if values is None else values, f"{path}: {section}")
 
@@ -124,7 +128,8 @@ def _check_type(hint: Any, value: Any, where: str) -> None:
         options = [option for option in typing.get_args(hint) if isinstance(option, type)]
         matches = not options or isinstance(value, tuple(options))
     if not matches:
-        raise UsageError(f"{where}: expected {getattr(hint, '__name__', hint)}, found {value!r}")
+        expected = "a list" if origin is tuple else getattr(hint, "__name__", hint)
+        raise UsageError(f"{where}: expected {expected}, found {value!r}")
 
 
 def to_mapping(settings: Any) -> dict[str, Any]:

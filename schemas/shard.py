@@ -29,6 +29,9 @@ FRAME_SIZE_PX = 256
 """Height and width of every stored frame."""
 
 
+_LONGEST_CAMERA_NAME = 48  # a tar member's name has at most 100 characters
+
+
 def sample_id(*identity: object) -> str:
     """A stable id of 20 hex digits for what `identity` names: dataset, episode, camera, frames, caption.
 
@@ -36,7 +39,7 @@ def sample_id(*identity: object) -> str:
     '773a31454aaf79ecaac1'
     """
     text = "\x1f".join(repr(part) for part in identity)
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:20]
 
 
 def camera_name(name: str) -> str:
@@ -45,4 +48,7 @@ def camera_name(name: str) -> str:
     >>> camera_name("observation.images.cam_high")
     'cam_high'
     """
-    return re.sub(r"[^A-Za-z0-9_-]", "_", name.rsplit(".", 1)[-1].rsplit("/", 1)[-1]) or "camera"
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", name.rsplit(".", 1)[-1].rsplit("/", 1)[-1]) or "camera"
+    if len(plain) <= _LONGEST_CAMERA_NAME:
+        return plain
+    return f"{plain[: _LONGEST_CAMERA_NAME - 9]}_{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:8]}"

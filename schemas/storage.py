@@ -82,6 +82,8 @@ def join_inside(root: str, relative: str) -> str:
     normal = posixpath.normpath(relative.replace("\\", "/"))
     if (
         not relative
+        or "::" in relative
+        or "::" in relative
         or "://" in relative
         or "\0" in relative
         or normal.startswith(("/", "../"))
@@ -94,7 +96,11 @@ def join_inside(root: str, relative: str) -> str:
 def exists(url: str) -> bool:
     """Whether there is a file or folder."""
     fs, path = filesystem(url)
-    return bool(fs.exists(path))
+    try:
+        fs.info(path)
+    except (FileNotFoundError, NotADirectoryError):  # any other fault is the store's, not an answer
+        return False
+    return True
 
 
 def is_dir(url: str) -> bool:
@@ -193,7 +199,10 @@ def write_bytes(url: str, data: bytes) -> None:
 
 
 def remove_partial_files(url: str) -> int:
-    """Removes what a killed writer left below a local folder; returns how many files. Remote stores hold none."""
+    """Removes what killed writers left below a local folder; returns how many files.
+
+    On an object store an upload that was cut leaves no object, but perhaps parts that only a lifecycle rule removes.
+    """
     fs, path = filesystem(url)
     if not isinstance(fs, LocalFileSystem) or not os.path.isdir(path):
         return 0
@@ -201,7 +210,8 @@ def remove_partial_files(url: str) -> int:
         os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names if PARTIAL_MARK in name
     ]
     for name in left_over:
-        os.remove(name)
+        with contextlib.suppress(FileNotFoundError):  # a worker that outlived its driver has just finished it
+            os.remove(name)
     return len(left_over)
 
 

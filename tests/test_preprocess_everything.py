@@ -21,8 +21,11 @@ from running import ROOT, product_files, run
 from s3 import S3Server
 
 from pipelines.encode_video import decode_video
+from pipelines.plan_files import write_request
+from pipelines.preprocess import PreprocessSettings, preprocess
 from pipelines.query import Manifest
 from pipelines.range_read import read_members
+from schemas.errors import UsageError
 from schemas.storage import list_files, read_bytes
 
 
@@ -99,6 +102,15 @@ def test_settings_may_stand_in_a_file_and_a_second_run_finds_all_done(tmp_path: 
     code, printed = run("preprocess", "--sources", f"d=vpp-layout:{source}", more, cwd=tmp_path)
     assert code == 0, printed
     assert before.items() <= product_files(tmp_path / "out").items()
+
+
+def test_a_dataset_that_was_only_begun_cannot_be_changed_either(tmp_path: Path) -> None:
+    source = write_vpp_layout(tmp_path / "set", num_episodes=1, num_frames=20)
+    write_request(str(tmp_path / "out"), "d", {"source": "another"}, ["train/0.json/0.json"])
+    settings = PreprocessSettings(sources=(f"d=vpp-layout:{source}",), output=str(tmp_path / "out"))
+    with pytest.raises(UsageError, match="begun with other settings"):
+        preprocess(settings, None, None)
+    assert not (tmp_path / "out" / "clips").exists()
 
 
 MISTAKES = {
@@ -194,7 +206,7 @@ def test_real_samples_with_broken_ones_mixed_in(mixed: Path, store: str, tmp_pat
     assert code == 0, printed
     summary = check_output(output)
     clips = {dataset: products["clips"] for dataset, products in summary["datasets"].items()}
-    episodes = {dataset: products["episodes"] for dataset, products in summary["datasets"].items()}
+    episodes = {dataset: products.get("episodes", {}) for dataset, products in summary["datasets"].items()}
     assert clips["rlds"]["reasons"] == {
         "filtered:blank": 52,
         "rejected:bad_crc": 1,

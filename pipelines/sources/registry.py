@@ -7,6 +7,7 @@ this source.
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl
@@ -92,10 +93,12 @@ def open_source(spec: SourceSpec) -> Source:
     """
     module, _, name = KINDS[spec.kind].target.partition(":")
     source_class = getattr(importlib.import_module(module), name)
-    try:
-        source: Source = source_class(spec.dataset, spec.url, **dict(spec.options))
-    except TypeError as error:
-        raise UsageError(f"--sources {spec.dataset}: option not known to {spec.kind}: {error}") from error
+    known = [name for name in inspect.signature(source_class).parameters if name not in ("dataset", "url")]
+    unknown = [name for name, _ in spec.options if name not in known]
+    if unknown:
+        options = f"{', '.join(known)}, window.*"
+        raise UsageError(f"--sources {spec.dataset}: unknown option {', '.join(unknown)}; {spec.kind} has: {options}")
+    source: Source = source_class(spec.dataset, spec.url, **dict(spec.options))
     return source
 
 
@@ -105,7 +108,9 @@ def window_settings(spec: SourceSpec, of_run: WindowSettings) -> WindowSettings:
     Raises:
         UsageError: If a setting is unknown or its value is wrong.
     """
-    values: dict[str, str | int] = {name: int(value) if value.isdigit() else value for name, value in spec.window}
+    values: dict[str, str | int] = {
+        name: int(value) if value.isascii() and value.isdecimal() else value for name, value in spec.window
+    }
     where = f"--sources {spec.dataset}: window"
     settings = from_mapping(WindowSettings, {**of_run.__dict__, **values}, where)
     return replace(settings, mode=KINDS[spec.kind].window_mode) if settings.mode == "auto" else settings

@@ -58,14 +58,15 @@ class VPPLayout:
             raise UsageError(f"--sources {dataset}: fps: expected a number above 0, found {fps!r}")
 
     def parts(self) -> list[str]:
-        """`<split>:<first>:<end>` for each thousand annotation files."""
+        """`<split>/<first name>/<last name>` for each thousand annotation files; one added later shifts none."""
         parts: list[str] = []
         for split in self._splits or list_names(join(self._url, "annotation")):
-            count = len(self._annotations(split))
-            if not count and self._splits:
+            names = self._annotations(split)
+            if not names and self._splits:
                 folder = join(self._url, "annotation", split)
                 raise UsageError(f"--sources {self._dataset}: split: expected {folder}/*.json, found none")
-            parts += [f"{split}:{first}:{first + _FILES_PER_PART}" for first in range(0, count, _FILES_PER_PART)]
+            chunks = (names[first : first + _FILES_PER_PART] for first in range(0, len(names), _FILES_PER_PART))
+            parts += [f"{split}/{chunk[0]}/{chunk[-1]}" for chunk in chunks]
         if not parts:
             expected = "expected a folder with annotation/<split>/*.json"
             raise UsageError(f"--sources {self._dataset}: {expected}, found none in {self._url}")
@@ -73,8 +74,10 @@ class VPPLayout:
 
     def list_part(self, part: str) -> Iterator[Episode | LeftOut]:
         """Lists the episodes of some annotation files, opening a video only for what they do not tell."""
-        split, first, end = part.rsplit(":", 2)
-        for name in self._annotations(split)[int(first) : int(end)]:
+        split, first, last = part.rsplit("/", 2)
+        for name in self._annotations(split):
+            if not first <= name <= last:
+                continue
             url = join(self._url, "annotation", split, name)
             episode_id = f"{split}/{name.removesuffix('.json')}"
             try:

@@ -62,7 +62,7 @@ def plan_of(
 ) -> PlannedShard:
     episode = Episode(episode_id, "train", video, 60, 30.0, ("left", "right"), (Segment(0, 60, "count"),), 3)
     window = window or WindowSettings(mode="sliding", stride=2, hop=4)
-    make_plan(str(tmp_path), "d", [episode], window, ShardSettings(), (product,), {})
+    make_plan(str(tmp_path), "d", [episode], window, ShardSettings(), (product,))
     return load_shard(str(tmp_path), "d", product, 0)
 
 
@@ -148,6 +148,21 @@ def test_latents_of_the_source_are_taken_over_frame_by_frame(tmp_path: Path, vid
         assert (latents.shape, latents.dtype) == ((16, 4, 32, 32), np.float16)
         assert latents[:, 0, 0, 0].tolist() == sample.row["frame_indices"]
     assert all(len(sample.members) == 1 for sample in decode_shard(shard, VideoFolder(), VideoSettings(), False))
+
+
+@pytest.mark.parametrize(("reason", "is_kept"), [("latents_not_aligned", True), ("unsafe_pickle", False)])
+def test_latents_that_do_not_fit_are_left_out_and_hostile_ones_reject(
+    tmp_path: Path, video: str, reason: str, is_kept: bool
+) -> None:
+    class Faulty(VideoFolder):
+        def latents(self, episode: Episode, camera: str) -> np.ndarray | None:
+            raise DataError(reason, "of another length")
+
+    for product in ("clips", "episodes"):
+        for sample in decode_shard(plan_of(tmp_path / product, "e", video, product), Faulty(), VideoSettings()):
+            assert bool(sample.members) is is_kept
+            assert not any("latents" in name for name, _ in sample.members)
+            assert "of another length" in sample.row["detail"]
 
 
 def test_a_missing_video_rejects_all_its_clips_with_the_reason(tmp_path: Path) -> None:

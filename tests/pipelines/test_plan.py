@@ -30,7 +30,8 @@ def episodes(count: int, action_dim: int = 7, num_frames: int = 40) -> Iterator[
 
 
 def planned(output: Path, dataset: str = "d") -> dict[str, list[tuple[Episode, PlannedSample]]]:
-    _, summary = load_plan(str(output), dataset)  # type: ignore[misc]
+    summary = load_plan(str(output), dataset)
+    assert summary is not None
     return {
         product: [
             (episode, sample)
@@ -43,7 +44,7 @@ def planned(output: Path, dataset: str = "d") -> dict[str, list[tuple[Episode, P
 
 
 def run(output: Path, listing: Iterator[Episode | LeftOut], **shard: int) -> PlanSummary:
-    return make_plan(str(output), "d", listing, SLIDING, ShardSettings(**shard), ("clips", "episodes"), {"a": 1})
+    return make_plan(str(output), "d", listing, SLIDING, ShardSettings(**shard), ("clips", "episodes"))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -69,7 +70,7 @@ def test_every_clip_and_trajectory_is_planned_once_and_counted(tmp_path: Path) -
 
 def test_shards_keep_their_size_and_share_long_episodes(tmp_path: Path) -> None:
     listing = [Episode("long", "train", "f", 10_000, 30.0, ("cam",), (Segment(0, 10_000, "text"),))]
-    summary = make_plan(str(tmp_path), "d", listing, SLIDING, ShardSettings(clips=100), ("clips",), {})
+    summary = make_plan(str(tmp_path), "d", listing, SLIDING, ShardSettings(clips=100), ("clips",))
     sizes = [
         sum(len(s) for _, s in load_shard(str(tmp_path), "d", "clips", n).items)
         for n in range(summary.num_shards["clips"])
@@ -97,6 +98,14 @@ def test_captions_are_clean_distinct_and_numbered_in_order(tmp_path: Path, monke
         assert all(captions[sample.caption_id] == sample.caption for _, sample in samples)
 
 
+def test_an_episode_that_is_listed_twice_is_taken_once_and_told(tmp_path: Path) -> None:
+    summary = run(tmp_path, iter([*episodes(3), *episodes(1)]))
+    (part,) = (tmp_path / "clips" / "manifest" / "d").iterdir()
+    (row,) = pq.read_table(part).to_pylist()
+    assert (row["status"], row["reason"], row["source_episode"]) == ("rejected", "duplicate_episode", "e0")
+    assert summary.planned["episodes"] == 3 * 2 + 1
+
+
 def test_a_segment_without_words_becomes_a_row(tmp_path: Path) -> None:
     listing = [Episode("e", "train", "f", 40, 30.0, ("cam",), (Segment(0, 40, " \n "),), 7)]
     summary = run(tmp_path, iter(listing))
@@ -108,7 +117,7 @@ def test_a_segment_without_words_becomes_a_row(tmp_path: Path) -> None:
 
 def test_a_trajectory_longer_than_a_shard_is_filtered_and_says_which_setting(tmp_path: Path) -> None:
     listing = [Episode("e", "train", "f", 500, 30.0, ("cam",), (Segment(0, 500, "text"),), 7)]
-    make_plan(str(tmp_path), "d", listing, SLIDING, ShardSettings(frames=400), ("episodes",), {})
+    make_plan(str(tmp_path), "d", listing, SLIDING, ShardSettings(frames=400), ("episodes",))
     (part,) = (tmp_path / "episodes" / "manifest" / "d").iterdir()
     (row,) = pq.read_table(part).to_pylist()
     assert (row["status"], row["reason"]) == ("filtered", "too_long")

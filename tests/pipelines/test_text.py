@@ -35,7 +35,7 @@ def test_captions_are_encoded_once_and_found_by_every_shard(tmp_path: Path, monk
     ]
     output = str(tmp_path)
     summary = make_plan(
-        output, "d", listing, WindowSettings(mode="whole"), ShardSettings(clips=9), ("clips", "episodes"), {}
+        output, "d", listing, WindowSettings(mode="whole"), ShardSettings(clips=9), ("clips", "episodes")
     )
     encoder = Counting()
     assert sum(encode_captions(output, "d", number, encoder) for number in range(4)) == 23
@@ -53,6 +53,6 @@ def test_an_encoder_of_another_shape_is_refused(tmp_path: Path) -> None:
             return np.zeros((len(captions), 77, 768), np.float32)
 
     listing = [Episode("e", "train", "f", 50, 30.0, ("a",), (Segment(0, 50, "task 1"),))]
-    make_plan(str(tmp_path), "d", listing, WindowSettings(mode="whole"), ShardSettings(), ("clips",), {})
+    make_plan(str(tmp_path), "d", listing, WindowSettings(mode="whole"), ShardSettings(), ("clips",))
     with pytest.raises(ValueError, match="77, 768"):
         encode_captions(str(tmp_path), "d", 0, Wrong())

@@ -134,3 +134,19 @@ def test_damage_inside_a_video_costs_the_frames_up_to_the_next_keyframe(
         if index < faults[0] or index >= -(-(faults[-1] + 1) // 12) * 12:
             assert not isinstance(frame, DataError)
             assert read_number(frame.to_ndarray(format="rgb24")) == index
+
+
+@pytest.mark.parametrize("kind", ["m3u8", "mp4", "ts"])
+def test_a_playlist_reads_no_other_file(videos: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    secret = tmp_path / "outside" / "secret.ts"
+    write_video(secret, 60)
+    for content in (
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2.0,\n{secret}\n#EXT-X-ENDLIST\n",
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2.0,\nfile://{secret}\n#EXT-X-ENDLIST\n",
+        f"ffconcat version 1.0\nfile {secret}\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    ):
+        playlist = tmp_path / f"playlist.{kind}"
+        playlist.write_text(content)
+        with pytest.raises(DataError, match="not_a_video"):
+            numbers(playlist, [0])

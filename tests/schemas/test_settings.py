@@ -58,6 +58,7 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(tmp_
         ("job: {inner: 3}", "expected settings by name"),
         ("job: [", "not valid YAML"),
         ("- job", "expected one section a job"),
+        ("jobb: {}", "unknown section 'jobb'; this job reads 'job'"),
     ],
 )
 def test_a_mistake_in_the_file_names_the_place(tmp_path: Path, text: str, expected: str) -> None:

@@ -53,6 +53,8 @@ _MAX_RAY_TASKS_WAITING = 1000
 class CollectSettings:
     """Records demonstrations of MetaWorld's scripted experts as a LeRobot v3.0 dataset.
 
+    Also read from this job's section of vpp.yaml in the working directory, or of --config FILE.
+
     Attributes:
         output: URL of the folder to write to. A run under the same output continues where the last one stopped.
         tasks: MetaWorld's names of tasks, such as drawer-open-v3.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +13,8 @@ from pipelines.plan_files import PlanSummary
 from schemas.layout import manifest_folder
 from schemas.shard import PRODUCTS, Product
 from schemas.storage import join, list_names, read_bytes
+
+_READERS = 16  # on an object store, reading small files is waiting
 
 Counts = dict[str, dict[str, Counter[str]]]
 """Number of manifest rows by product, dataset and `status` or `status:reason`."""
@@ -27,18 +30,25 @@ def pending_shards(output: str, dataset: str, plan: PlanSummary) -> Iterator[tup
 
 
 def count_rows(output: str, datasets: Iterable[str]) -> Counts:
-    """Counts the rows of every manifest part, one part in memory at a time."""
+    """Counts the rows of every manifest part, as many parts in memory as there are threads."""
     counts: Counts = {}
-    for dataset in datasets:
-        for product in PRODUCTS:
-            folder = manifest_folder(output, product, dataset)
-            counter: Counter[str] = Counter()
-            for name in list_names(folder):
-                columns = ["status", "reason"]
-                table = pq.read_table(pa.BufferReader(read_bytes(join(folder, name))), columns=columns)
-                for row in table.group_by(columns).aggregate([([], "count_all")]).to_pylist():
-                    counter[row["status"]] += row["count_all"]
-                    if row["reason"]:
-                        counter[f"{row['status']}:{row['reason']}"] += row["count_all"]
-            counts.setdefault(product, {})[dataset] = counter
+    with ThreadPoolExecutor(_READERS) as readers:
+        for dataset in datasets:
+            for product in PRODUCTS:
+                folder = manifest_folder(output, product, dataset)
+                counter: Counter[str] = Counter()
+                for of_part in readers.map(_count_part, [join(folder, name) for name in list_names(folder)]):
+                    counter += of_part
+                counts.setdefault(product, {})[dataset] = counter
     return counts
+
+
+def _count_part(url: str) -> Counter[str]:
+    columns = ["status", "reason"]
+    table = pq.read_table(pa.BufferReader(read_bytes(url)), columns=columns)
+    counter: Counter[str] = Counter()
+    for row in table.group_by(columns).aggregate([([], "count_all")]).to_pylist():
+        counter[row["status"]] += row["count_all"]
+        if row["reason"]:
+            counter[f"{row['status']}:{row['reason']}"] += row["count_all"]
+    return counter

@@ -51,7 +51,7 @@ from schemas.errors import UsageError
 from schemas.layout import manifest_folder, plan_folder, shard_folder, summary_url
 from schemas.settings import commit, to_mapping
 from schemas.shard import PRODUCTS
-from schemas.storage import check_writable, join, list_names, remove_partial_files, write_bytes
+from schemas.storage import check_writable, exists, join, list_names, remove_partial_files, write_bytes
 
 _STORE_FAULTS = (
     "Connection",
@@ -64,6 +64,8 @@ _STORE_FAULTS = (
 )
 """In the names and messages of what stores raise for a while; a unit of work that meets one is tried again."""
 
+
+_ROWS_AT_ONCE = 10_000  # bounds what the driver hands to Ray at a time
 
 _TASK: dict[str, Any] = {"num_cpus": 1, "max_retries": 3}
 """Ray Data would start a task that kills its worker again and again, for ever."""
@@ -249,8 +251,9 @@ def _run(
     rows: Sequence[dict[str, Any]], build: Callable[[ray.data.Dataset], ray.data.Dataset]
 ) -> Iterator[dict[str, Any]]:
     """Runs a graph with one block, hence one task, for each row; yields results as they come."""
-    if rows:
-        yield from build(ray.data.from_items(list(rows), override_num_blocks=len(rows))).iter_rows()
+    for first in range(0, len(rows), _ROWS_AT_ONCE):
+        some = list(rows[first : first + _ROWS_AT_ONCE])
+        yield from build(ray.data.from_items(some, override_num_blocks=len(some))).iter_rows()
 
 
 def _list_episodes(job: _Job, parts: dict[str, list[str]]) -> None:
@@ -342,8 +345,11 @@ def _make_task(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
 
 def _decode_task(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
     shard = load_shard(job.output, row["dataset"], row["product"], int(row["number"]))
+    spec = job.specs[shard.dataset]
+    if not exists(spec.url):  # a lost mount or bucket would make every file of it look missing
+        raise ConnectionError(f"{spec.url} cannot be reached from this worker")
     take_over = job.take_over_any_latents or not job.provenance.latent_codec_is_stand_in
-    samples = decode_shard(shard, _opened(job.specs[shard.dataset]), job.settings.video, take_over)
+    samples = decode_shard(shard, _opened(spec), job.settings.video, take_over)
     return {"shard": shard, "samples": samples}
 
 

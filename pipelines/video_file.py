@@ -101,8 +101,7 @@ def read_frames(url: str, indices: Sequence[int]) -> Iterator[tuple[int, av.Vide
             while position < target:
                 following = next(frames, None)
                 if following is None:
-                    found = f"found {position + 1} frames in {url}"
-                    raise DataError("frame_out_of_range", f"expected frame {target}, {found}")
+                    raise DataError("frame_out_of_range", f"expected frame {target}, the video ends before it: {url}")
                 position, frame = following
             if position > target or frame is None or frame.is_corrupt:
                 yield target, DataError("decode_error", f"frame {target} is damaged in {url}")

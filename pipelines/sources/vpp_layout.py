@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import pickle
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -23,7 +24,7 @@ from schemas.encoder import LATENT_SHAPE
 from schemas.episode import Episode, LeftOut, Segment
 from schemas.errors import DataError, UsageError
 from schemas.shard import camera_name
-from schemas.storage import exists, join, join_inside, list_names, read_bytes
+from schemas.storage import exists, join, join_inside, list_names, read_bytes, size_bytes
 
 _FILES_PER_PART = 1000
 _LATENT_FOLDERS = ("latent_videos_svd/", "latent_videos/")  # the annotations name one, the disk often has the other
@@ -118,6 +119,10 @@ class VPPLayout:
         for spelling in dict.fromkeys(spellings):
             url = join_inside(self._url, spelling)
             if exists(url):
+                most_bytes = 8 * episode.num_frames * math.prod(LATENT_SHAPE) + (1 << 20)
+                if size_bytes(url) > most_bytes:
+                    expected = f"expected at most {most_bytes} bytes for {episode.num_frames} frames"
+                    raise DataError("latents_not_aligned", f"{expected}, found {size_bytes(url)} in {url}")
                 return _read_latents(url, episode.num_frames)
         return None
 

@@ -23,7 +23,8 @@ import measure
 import numpy as np
 import ray
 
-from pipelines.preprocess import PreprocessSettings, preprocess
+from pipelines.preprocess import preprocess
+from pipelines.request import PreprocessSettings
 
 FPS = 30
 

@@ -36,7 +36,8 @@ from PIL import Image
 
 from pipelines.encode_video import VideoSettings, encode_video
 from pipelines.frames import FrameResizer
-from pipelines.preprocess import PreprocessSettings, preprocess
+from pipelines.preprocess import preprocess
+from pipelines.request import PreprocessSettings
 from pipelines.sources import open_source, parse_source, window_settings
 from pipelines.windows import Window, WindowSettings, windows
 from schemas.episode import Episode

@@ -6,7 +6,8 @@ import re
 
 from ray.exceptions import RayError
 
-from pipelines.preprocess import PreprocessSettings, preprocess
+from pipelines.preprocess import preprocess
+from pipelines.request import PreprocessSettings
 from schemas.layout import summary_url
 from schemas.settings import load_settings, run_job, to_mapping
 from vpp.video.frozen_models import latent_codec_factory, text_encoder_factory

@@ -14,44 +14,42 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any, Literal
+from typing import Any
 
 import ray
 import ray.data
 from tqdm import tqdm
 
 from pipelines.decode import Sample, decode_shard
-from pipelines.encode_video import VideoSettings
 from pipelines.latents import add_latents
 from pipelines.ledger import count_rows, pending_shards
 from pipelines.manifest_rows import Provenance
-from pipelines.plan import ShardSettings, make_plan
+from pipelines.plan import make_plan
 from pipelines.plan_files import (
     CAPTIONS_PER_FILE,
     PlanSummary,
     list_part,
     listing_url,
     load_plan,
-    load_request,
     load_shard,
     read_listing,
     write_request,
 )
+from pipelines.request import PreprocessSettings, matching_parts, parse_sources, remove_left_overs, request_of
 from pipelines.shard_writer import write_shard
-from pipelines.sources import SourceSpec, open_source, parse_source, window_settings
+from pipelines.sources import SourceSpec, open_source, window_settings
 from pipelines.sources.source import Source
 from pipelines.text import encode_captions, read_embeddings, text_url
 from pipelines.video_file import DECODER
-from pipelines.windows import WindowSettings
 from schemas.clip import PlannedShard
 from schemas.encoder import LatentCodecFactory, TextEncoderFactory
 from schemas.errors import UsageError
-from schemas.layout import manifest_folder, plan_folder, shard_folder, summary_url
+from schemas.layout import plan_folder, summary_url
 from schemas.settings import commit, to_mapping
 from schemas.shard import PRODUCTS
-from schemas.storage import check_writable, exists, join, list_names, remove_partial_files, write_bytes
+from schemas.storage import check_writable, exists, join, list_names, write_bytes
 
 _STORE_FAULTS = (
     "Connection",
@@ -71,36 +69,6 @@ _TASK: dict[str, Any] = {"num_cpus": 1, "max_retries": 3}
 """Ray Data would start a task that kills its worker again and again, for ever."""
 
 
-@dataclass(frozen=True)
-class PreprocessSettings:
-    """Turns videos into shards of clips and episodes with a manifest.
-
-    Also read from this job's section of vpp.yaml in the working directory, or of --config FILE.
-
-    Attributes:
-        sources: `NAME=KIND:URL[#option=value&...]` each; kinds: openx-rlds, openx-lerobot, calvin, ego4d, vpp-layout.
-        output: URL of the folder to write to. A run under the same output continues where the last one stopped.
-        products: `clips` for the video model, `episodes` (every camera, actions, proprioception) for the policy.
-        window: Which frames make a clip.
-        shard: How much goes into a shard.
-        video: How stored videos are encoded.
-        text_encoder: CLIP's text encoder: hub id, local folder, `tiny` (a random stand-in), or `none`.
-        latents: SVD VAE whose latents are stored too: `none`, hub id or local folder of an SVD pipeline, or `tiny`
-            (a random stand-in).
-        num_encoders: Actors that embed captions or encode latents; 0 for one per GPU, or one where there is none.
-    """
-
-    sources: tuple[str, ...] = ()
-    output: str = ""
-    products: tuple[Literal["clips", "episodes"], ...] = ("clips", "episodes")
-    window: WindowSettings = field(default_factory=WindowSettings)
-    shard: ShardSettings = field(default_factory=ShardSettings)
-    video: VideoSettings = field(default_factory=VideoSettings)
-    text_encoder: str = "openai/clip-vit-base-patch32"
-    latents: str = "none"
-    num_encoders: int = 0
-
-
 def preprocess(
     settings: PreprocessSettings, text_encoder: TextEncoderFactory | None, latent_codec: LatentCodecFactory | None
 ) -> dict[str, Any]:
@@ -117,15 +85,15 @@ def preprocess(
         ray.exceptions.RayError: If a task failed for another reason than its data; running again continues.
     """
     started = time.monotonic()
-    specs = _parse_sources(settings)
-    requests = {spec.dataset: _request(spec, settings) for spec in specs}
+    specs = parse_sources(settings)
+    requests = {spec.dataset: request_of(spec, settings) for spec in specs}
     if not settings.output:
         raise UsageError("--output: expected a folder or URL to write to, found nothing")
-    parts = {spec.dataset: _matching_parts(settings.output, spec, requests[spec.dataset]) for spec in specs}
+    parts = {spec.dataset: matching_parts(settings.output, spec, requests[spec.dataset]) for spec in specs}
     found = {spec.dataset: open_source(spec).parts() for spec in specs if not parts[spec.dataset]}
     check_writable(settings.output)
     for dataset in parts:
-        _remove_left_overs(settings.output, dataset)
+        remove_left_overs(settings.output, dataset)
         if dataset in found:
             write_request(settings.output, dataset, requests[dataset], found[dataset])
     parts |= found
@@ -143,12 +111,12 @@ def preprocess(
     return _summarise(job, complete, progress, time.monotonic() - started)
 
 
-# --- what is asked for ----------------------------------------------------------------------------
+# --- what every task needs ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What every task needs; plain values."""
+    """Plain values that go to every task."""
 
     specs: dict[str, SourceSpec]
     settings: PreprocessSettings
@@ -158,61 +126,6 @@ class _Job:
     @property
     def output(self) -> str:
         return self.settings.output
-
-
-def _parse_sources(settings: PreprocessSettings) -> list[SourceSpec]:
-    if not settings.sources:
-        raise UsageError("--sources: expected at least one NAME=KIND:URL, found none")
-    specs = [parse_source(text) for text in settings.sources]
-    names = [spec.dataset for spec in specs]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UsageError(
-            f"--sources: expected a different name for each source, found {', '.join(twice)} more than once"
-        )
-    if not settings.products:
-        raise UsageError("--products: expected clips, episodes or both, found none")
-    return specs
-
-
-def _request(spec: SourceSpec, settings: PreprocessSettings) -> dict[str, Any]:
-    """Everything that decides what a dataset's files contain."""
-    window = window_settings(spec, settings.window)
-    request = {"source": asdict(spec), "window": asdict(window), "products": sorted(settings.products)}
-    for name in ("shard", "video"):
-        request[name] = asdict(getattr(settings, name))
-    request |= {"text_encoder": settings.text_encoder, "latents": settings.latents}
-    result: dict[str, Any] = json.loads(json.dumps(request))
-    return result
-
-
-def _matching_parts(output: str, spec: SourceSpec, request: dict[str, Any]) -> list[str]:
-    """The source's parts as they were when the dataset was begun under this output; empty if it was not.
-
-    Raises:
-        UsageError: If it was begun with another request: its files would be taken for those of this one.
-    """
-    found = load_request(output, spec.dataset)
-    if found is None:
-        return []
-    earlier, parts = found
-    changed = sorted(name for name in request | earlier if request.get(name) != earlier.get(name))
-    if changed:
-        was = {name: earlier.get(name) for name in changed}
-        now = {name: request.get(name) for name in changed}
-        raise UsageError(
-            f"--output {output}: dataset {spec.dataset} was begun with other settings: {json.dumps(was)}, "
-            f"now {json.dumps(now)}; take the earlier settings, another name for the source or another output"
-        )
-    return parts
-
-
-def _remove_left_overs(output: str, dataset: str) -> None:
-    """Removes what killed writers of this dataset left; other datasets may be in the making."""
-    remove_partial_files(plan_folder(output, dataset))
-    for product in PRODUCTS:
-        remove_partial_files(manifest_folder(output, product, dataset))
-        remove_partial_files(shard_folder(output, product, dataset))
 
 
 def _is_done(settings: PreprocessSettings, dataset: str, plan: PlanSummary | None) -> bool:

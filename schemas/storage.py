@@ -11,7 +11,6 @@ import contextlib
 import io
 import os
 import posixpath
-import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -213,20 +212,6 @@ def remove_partial_files(url: str) -> int:
         with contextlib.suppress(FileNotFoundError):  # a worker that outlived its driver has just finished it
             os.remove(name)
     return len(left_over)
-
-
-@contextlib.contextmanager
-def local_copy(url: str) -> Iterator[str]:
-    """A local path with the content of `url`, for libraries that read only local files; a remote file is copied."""
-    fs, path = filesystem(url)
-    if isinstance(fs, LocalFileSystem):
-        yield path
-    else:
-        with tempfile.TemporaryDirectory(prefix="vpp-download-") as folder:
-            target = os.path.join(folder, posixpath.basename(path))
-            with fs.open(path, "rb") as remote, open(target, "wb") as local:
-                shutil.copyfileobj(remote, local, 16 << 20)
-            yield target
 
 
 def check_writable(url: str) -> None:

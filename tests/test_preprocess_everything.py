@@ -22,9 +22,10 @@ from s3 import S3Server
 
 from pipelines.encode_video import decode_video
 from pipelines.plan_files import write_request
-from pipelines.preprocess import PreprocessSettings, preprocess
+from pipelines.preprocess import preprocess
 from pipelines.query import Manifest
 from pipelines.range_read import read_members
+from pipelines.request import PreprocessSettings
 from schemas.errors import UsageError
 from schemas.storage import list_files, read_bytes
 

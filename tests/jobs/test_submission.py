@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def cluster() -> Iterator[dict[str, str]]:
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets need a short path
     ports = [f"--port={port}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}"]
     ports += ["--min-worker-port=0", "--max-worker-port=0"]
+    # Other clusters on this machine have the usual ports of agents.
+    ports += [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={free_port()}"]
     command = [
         "ray",
         "start",
@@ -53,12 +56,14 @@ def cluster() -> Iterator[dict[str, str]]:
         start_new_session=True,
     )
     environment["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{dashboard}"
-    for _ in range(120):
-        listed = subprocess.run(["ray", "job", "list"], env=environment, capture_output=True, text=True)
-        if listed.returncode == 0:
+    ready = ["ray", "job", "submit", "--", "python", "-c", "pass"]  # the dashboard answers before its agent takes jobs
+    for _ in range(60):
+        tried = subprocess.run(ready, env=environment, capture_output=True, text=True)
+        if tried.returncode == 0:
             break
+        time.sleep(1.0)
     else:
-        pytest.fail(f"the cluster did not come up: {listed.stderr}")
+        pytest.fail(f"the cluster did not come up: {tried.stdout}{tried.stderr}")
     yield environment
     children = psutil.Process(head.pid).children(recursive=True)
     for process in [*children, psutil.Process(head.pid)]:

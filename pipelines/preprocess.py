@@ -92,15 +92,17 @@ def preprocess(
     parts = {spec.dataset: matching_parts(settings.output, spec, requests[spec.dataset]) for spec in specs}
     found = {spec.dataset: open_source(spec).parts() for spec in specs if not parts[spec.dataset]}
     check_writable(settings.output)
-    for dataset in parts:
-        remove_left_overs(settings.output, dataset)
-        if dataset in found:
-            write_request(settings.output, dataset, requests[dataset], found[dataset])
-    parts |= found
     plans = {spec.dataset: load_plan(settings.output, spec.dataset) for spec in specs}
     provenance = Provenance(decoder=DECODER, video_encoder=settings.video.encoder)
-    if any(not _is_done(settings, dataset, plan) for dataset, plan in plans.items()):
+    is_done = all(_is_done(settings, dataset, plan) for dataset, plan in plans.items())
+    if not is_done:
         provenance = _with_models(provenance, text_encoder, latent_codec)  # a wrong model name stops here
+    for dataset in parts:
+        remove_left_overs(settings.output, dataset)
+        if dataset in found:  # from here on the request is fixed, so every mistake has to be told before
+            write_request(settings.output, dataset, requests[dataset], found[dataset])
+    parts |= found
+    if not is_done:
         _start_ray()
     job = _Job({spec.dataset: spec for spec in specs}, settings, provenance, latent_codec is None)
     _list_episodes(job, {dataset: of_dataset for dataset, of_dataset in parts.items() if plans[dataset] is None})

@@ -155,6 +155,7 @@ def test_a_mistake_of_the_user_is_one_line_and_code_2(
     if mistake not in ("an unknown setting", "a wrong window"):  # these the command line's parser tells, in a box
         assert len([line for line in printed.err.splitlines() if line.startswith("error:")]) == 1
     assert not ray.is_initialized()
+    assert not list((tmp_path / "out").rglob("request.json"))  # so the corrected command is not refused
 
 
 @pytest.fixture(scope="module")

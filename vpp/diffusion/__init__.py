@@ -1,0 +1,1 @@
+"""Diffusion in the notation of Karras et al. (2022): preconditioning, noise levels, samplers."""

@@ -1,0 +1,194 @@
+"""Stable Video Diffusion's UNet: from scratch by preset, from a folder or hub id, and the folder that is written.
+
+A folder is a diffusers `StableVideoDiffusionPipeline` (`model_index.json`, `unet/`, `vae/`, `scheduler/`, ...), as
+Stability AI and the authors of VPP (`svd-robot`) publish it, so that diffusers opens it. Beside it `vpp.json` tells how
+the UNet is called and which text encoder and latent codec it was trained with.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from diffusers import (
+    AutoencoderKLTemporalDecoder,
+    EulerDiscreteScheduler,
+    StableVideoDiffusionPipeline,
+    UNetSpatioTemporalConditionModel,
+)
+from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from schemas.encoder import TEXT_WIDTH
+from schemas.errors import UsageError
+from schemas.settings import from_mapping, to_mapping
+from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
+
+Preset = Literal["tiny", "small", "svd"]
+PRESETS: tuple[Preset, ...] = get_args(Preset)
+
+DESCRIPTION = "vpp.json"
+"""Name of our own file in a model's folder."""
+
+_UNETS: dict[Preset, dict[str, Any]] = {
+    "tiny": {
+        "block_out_channels": (32, 32, 64, 64), "num_attention_heads": (1, 1, 2, 2), "layers_per_block": 1,
+        "addition_time_embed_dim": 32, "projection_class_embeddings_input_dim": 96,
+    },
+    "small": {
+        "block_out_channels": (64, 128, 256, 256), "num_attention_heads": (1, 2, 4, 4), "layers_per_block": 1,
+        "addition_time_embed_dim": 64, "projection_class_embeddings_input_dim": 192,
+    },
+    "svd": {"block_out_channels": (320, 640, 1280, 1280), "num_attention_heads": (5, 10, 20, 20)},
+}  # fmt: skip
+
+_SCHEDULER = {
+    "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "interpolation_type": "linear",
+    "num_train_timesteps": 1000, "prediction_type": "v_prediction", "sigma_max": 700.0, "sigma_min": 0.002,
+    "steps_offset": 1, "timestep_spacing": "leading", "timestep_type": "continuous", "use_karras_sigmas": True,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What is told about a model beside its weights.
+
+    Raises:
+        ValueError: If a value is outside its range.
+    """
+
+    denoiser: DenoiserConfig = DenoiserConfig()
+    text_encoder: str = ""
+    """Name and revision of the text encoder of its training data; empty where unknown."""
+    latent_codec: str = ""
+    """Name and revision of the latent codec of its training data; empty where unknown."""
+    trained_by: str = ""
+    """Step and commit of the run that wrote it; empty for a model of others."""
+
+
+def unet_from_scratch(preset: Preset, num_frames: int = 16, seed: int = 0) -> UNetSpatioTemporalConditionModel:
+    """A randomly initialised UNet: `tiny` 2 M parameters, `small` 30 M, `svd` 1.5 B."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return UNetSpatioTemporalConditionModel(
+            sample_size=32, num_frames=num_frames, cross_attention_dim=2 * TEXT_WIDTH, **_UNETS[preset]
+        )
+
+
+def load_denoiser(name: str, fallback: DenoiserConfig | None = None) -> tuple[VideoDenoiser, ModelDescription]:
+    """Loads the UNet, float32, and how it is called.
+
+    Args:
+        name: Folder or hub id of a diffusers Stable Video Diffusion pipeline, with or without `vpp.json`.
+        fallback: How a UNet without `vpp.json` is called; the published defaults otherwise.
+
+    Raises:
+        UsageError: If there is no such model, or its UNet is not one that text can guide.
+    """
+    try:
+        unet = UNetSpatioTemporalConditionModel.from_pretrained(
+            name, subfolder="unet", torch_dtype=torch.float32, **_variant(name)
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(
+            f"video model {name}: expected a diffusers Stable Video Diffusion folder or hub id: {reason}"
+        ) from error
+    found = (unet.config.in_channels, unet.config.out_channels, unet.config.cross_attention_dim)
+    if found != (8, 4, 2 * TEXT_WIDTH):
+        raise UsageError(
+            f"video model {name}: expected 8 input and 4 output channels and cross-attention width {2 * TEXT_WIDTH}, "
+            f"found {found}"
+        )
+    description = read_description(name) or ModelDescription(denoiser=fallback or DenoiserConfig())
+    return VideoDenoiser(unet, description.denoiser), description
+
+
+def read_description(name: str) -> ModelDescription | None:
+    """What `vpp.json` in a model's folder tells; None where there is none.
+
+    Raises:
+        UsageError: If it is not ours.
+    """
+    path = Path(name) / DESCRIPTION
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise UsageError(f"{path}: expected JSON: {error}") from error
+    return from_mapping(ModelDescription, values, str(path))
+
+
+def load_vae(name: str) -> AutoencoderKLTemporalDecoder:
+    """The VAE of a Stable Video Diffusion folder or hub id (its `vae/`), or of a folder that holds the VAE itself.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    subfolder = None if (Path(name) / "config.json").is_file() else "vae"
+    try:
+        return AutoencoderKLTemporalDecoder.from_pretrained(
+            name, subfolder=subfolder, torch_dtype=torch.float32, **(_variant(name, "vae") if subfolder else {})
+        )
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(
+            f"latent codec {name}: expected a diffusers SVD folder, hub id or VAE folder: {reason}"
+        ) from error
+
+
+def save_pipeline(
+    folder: str,
+    unet: UNetSpatioTemporalConditionModel,
+    vae: AutoencoderKLTemporalDecoder,
+    description: ModelDescription,
+    base: str = "",
+) -> None:
+    """Writes a diffusers `StableVideoDiffusionPipeline` folder with `vpp.json`, on the local disk.
+
+    Args:
+        folder: Where to.
+        unet: Its weights are written in their own type.
+        vae: The latent codec of the training data.
+        description: Goes into `vpp.json`.
+        base: Folder or hub id whose image encoder goes along. It is never used with text; where there is no base, a
+            small random one stands in, because diffusers asks for one.
+    """
+    if base:
+        image_encoder = CLIPVisionModelWithProjection.from_pretrained(base, subfolder="image_encoder")
+        feature_extractor = CLIPImageProcessor.from_pretrained(base, subfolder="feature_extractor")
+    else:
+        image_encoder, feature_extractor = _unused_image_encoder(), CLIPImageProcessor()
+    StableVideoDiffusionPipeline(
+        vae=vae,
+        image_encoder=image_encoder,
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(**_SCHEDULER),
+        feature_extractor=feature_extractor,
+    ).save_pretrained(folder)
+    (Path(folder) / DESCRIPTION).write_text(json.dumps(to_mapping(description), indent=1) + "\n")
+
+
+def _variant(name: str, subfolder: str = "unet") -> dict[str, str]:
+    """A folder may hold half-precision weights only, under diffusers' name for them."""
+    folder = os.path.join(name, subfolder)
+    if not os.path.isdir(folder):
+        return {}
+    files = os.listdir(folder)
+    only_half = any(".fp16." in file for file in files) and "diffusion_pytorch_model.safetensors" not in files
+    return {"variant": "fp16"} if only_half and "diffusion_pytorch_model.safetensors.index.json" not in files else {}
+
+
+def _unused_image_encoder() -> CLIPVisionModelWithProjection:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return CLIPVisionModelWithProjection(
+            CLIPVisionConfig(
+                hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=1,
+                projection_dim=2 * TEXT_WIDTH, image_size=224, patch_size=32,
+            )
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Training: settings, the loop, checkpoints, how a model is spread over GPUs."""

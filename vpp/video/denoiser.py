@@ -110,7 +110,9 @@ class VideoDenoiser(nn.Module):
             added_time_ids=time_ids(config.fps, config.motion_bucket_id, noise_strength),
             return_dict=False,
         )[0]
-        denoised: torch.Tensor = rest + scale.c_skip.reshape(shape) * centred + scale.c_out.reshape(shape) * output.float()
+        denoised: torch.Tensor = (
+            rest + scale.c_skip.reshape(shape) * centred + scale.c_out.reshape(shape) * output.float()
+        )
         return denoised
 
     def rest(self, first_frame: torch.Tensor) -> torch.Tensor:

@@ -25,6 +25,7 @@ from safetensors.torch import load_file
 
 from schemas.errors import DataError, UsageError
 from schemas.storage import join, list_names, list_sizes, local_copy, read_bytes
+from schemas.store_faults import retry_passing_faults
 
 FORMAT = 1
 """Written into `complete.json` and `state.json`; a reader refuses any other."""
@@ -96,16 +97,24 @@ def step_folders(run_url: str) -> list[tuple[int, str]]:
     return sorted((int(match[1]), join(folder, match[0])) for match in matches if match)
 
 
-def find_checkpoints(run_url: str, verify: bool = False) -> tuple[list[CheckpointInfo], list[SkippedCheckpoint]]:
+def find_checkpoints(
+    run_url: str, verify: bool = False, retry_for_s: float = 60.0
+) -> tuple[list[CheckpointInfo], list[SkippedCheckpoint]]:
     """Lists a run's complete checkpoints, ascending by step, and the folders that hold none, with reasons.
 
     Args:
         run_url: The run's folder.
         verify: Whether every byte is read and hashed; otherwise the sizes of all files are compared.
+        retry_for_s: For how long the listing is begun again when the store has passing faults. A store that is away
+            is never a reason to skip a checkpoint: its error is raised in the end.
 
     Raises:
         UsageError: If a checkpoint has another format than this version reads.
     """
+    return retry_passing_faults(lambda: _find(run_url, verify), f"listing checkpoints of {run_url}", retry_for_s)
+
+
+def _find(run_url: str, verify: bool) -> tuple[list[CheckpointInfo], list[SkippedCheckpoint]]:
     found: list[CheckpointInfo] = []
     skipped: list[SkippedCheckpoint] = []
     for step, url in step_folders(run_url):
@@ -117,7 +126,7 @@ def find_checkpoints(run_url: str, verify: bool = False) -> tuple[list[Checkpoin
             for name, file in files.items():
                 _check_size(join(url, name), sizes.get(name), file.num_bytes)
             if verify:
-                read_checkpoint(info)
+                read_checkpoint(info, retry_for_s=0)
         except DataError as error:
             skipped.append(SkippedCheckpoint(url, error.detail))
         else:
@@ -125,7 +134,7 @@ def find_checkpoints(run_url: str, verify: bool = False) -> tuple[list[Checkpoin
     return found, skipped
 
 
-def latest_checkpoint(run_url: str) -> CheckpointInfo | None:
+def latest_checkpoint(run_url: str, retry_for_s: float = 60.0) -> CheckpointInfo | None:
     """The complete checkpoint of the highest step, by the sizes of its files; None if there is none.
 
     Each folder that is skipped is logged as a warning with its reason.
@@ -133,17 +142,20 @@ def latest_checkpoint(run_url: str) -> CheckpointInfo | None:
     Raises:
         UsageError: As `find_checkpoints`.
     """
-    found = _found_with_warnings(run_url)
+    found = _found_with_warnings(run_url, retry_for_s)
     return found[-1] if found else None
 
 
-def best_checkpoint(run_url: str, metric: str, lower_is_better: bool = True) -> CheckpointInfo | None:
+def best_checkpoint(
+    run_url: str, metric: str, lower_is_better: bool = True, retry_for_s: float = 60.0
+) -> CheckpointInfo | None:
     """The complete checkpoint with the best finite value of a metric, the later one of equals; None if there is none.
 
     Raises:
         UsageError: As `find_checkpoints`.
     """
-    return next(iter(rank_by_metric(_found_with_warnings(run_url), metric, lower_is_better)), None)
+    ranked = rank_by_metric(_found_with_warnings(run_url, retry_for_s), metric, lower_is_better)
+    return ranked[0] if ranked else None
 
 
 def rank_by_metric(infos: Iterable[CheckpointInfo], metric: str, lower_is_better: bool) -> list[CheckpointInfo]:
@@ -168,12 +180,12 @@ def read_latest_checkpoint(
     Args:
         run_url: The run's folder.
         groups: As for `read_checkpoint`; what is not read is not checked.
-        retry_for_s: As for `read_checkpoint`.
+        retry_for_s: For how long each request is done again when the store has passing faults.
 
     Raises:
         UsageError: As `find_checkpoints` and `read_checkpoint`.
     """
-    for info in reversed(_found_with_warnings(run_url)):
+    for info in reversed(_found_with_warnings(run_url, retry_for_s)):
         try:
             return read_checkpoint(info, groups, retry_for_s)
         except DataError as error:
@@ -190,13 +202,15 @@ def read_checkpoint(info: CheckpointInfo, groups: Sequence[str] | None = None, r
     Args:
         info: Which one.
         groups: Names of the tensor groups to read; None reads all.
-        retry_for_s: For how long a download is begun again when the store has passing faults.
+        retry_for_s: For how long each request is done again when the store has passing faults.
 
     Raises:
         DataError: `unreadable_checkpoint` if a file is missing or differs from what was written.
         UsageError: If the checkpoint has no such group, or another format than this version reads.
     """
-    stored, files = _read_completion(info.url, info.step)
+    stored, files = retry_passing_faults(
+        lambda: _read_completion(info.url, info.step), f"reading {info.url}", retry_for_s
+    )
     in_store = [name.removesuffix(TENSOR_SUFFIX) for name in files if name.endswith(TENSOR_SUFFIX)]
     wanted = list(in_store if groups is None else groups)
     if missing := sorted(set(wanted) - set(in_store)):
@@ -242,8 +256,8 @@ def _or_nan(metrics: Mapping[str, float | None]) -> dict[str, float]:
     return {str(name): math.nan if value is None else float(value) for name, value in metrics.items()}
 
 
-def _found_with_warnings(run_url: str) -> list[CheckpointInfo]:
-    found, skipped = find_checkpoints(run_url)
+def _found_with_warnings(run_url: str, retry_for_s: float) -> list[CheckpointInfo]:
+    found, skipped = find_checkpoints(run_url, retry_for_s=retry_for_s)
     for one in skipped:
         _warn_skipped(one)
     return found

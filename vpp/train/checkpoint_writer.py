@@ -190,9 +190,7 @@ class CheckpointWriter:
         Folders of higher steps belong to an attempt that the run has gone back from: they are replaced when it gets
         there, and until then count for nothing.
         """
-        found, _ = retry_passing_faults(
-            lambda: find_checkpoints(self._run_url), f"listing checkpoints of {self._run_url}", self._retry_for_s
-        )
+        found, _ = find_checkpoints(self._run_url, retry_for_s=self._retry_for_s)
         reached = [info for info in found if info.step <= step]
         kept = select_kept(reached, self._keep_last, self._keep_best, self._best_metric, self._lower_is_better)
         for other, url in step_folders(self._run_url):

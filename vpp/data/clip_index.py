@@ -184,13 +184,16 @@ class ClipIndex:
         when others are added.
 
         Args:
-            fraction: Share of the episodes held out of each dataset without a validation split; 0 holds out none. More
-                than 0 holds out at least one where there are two, and keeps at least one to train on.
+            fraction: Share of the episodes held out of each dataset without a validation split. More than 0 holds out
+                at least one where there are two, and keeps at least one to train on; 0 trains on everything, also on
+                the sources' validation splits.
         """
+        if fraction <= 0:
+            return Split(np.arange(len(self)), np.arange(0))
         is_held_out = self._clips.is_held_out.copy()
         for code in range(len(self.datasets)):
             rows = np.flatnonzero(self._clips.dataset_codes == code)
-            if fraction <= 0 or self._clips.is_held_out[rows].any():
+            if self._clips.is_held_out[rows].any():
                 continue
             hashes = self._clips.episode_hashes[rows]
             episodes = np.unique(hashes)

@@ -14,7 +14,8 @@ class DataSettings:
             probabilities, as where nothing is said) or `:weight_x_size`. Empty draws from all clips alike.
         cameras: Weights of cameras, `DATASET:CAMERA=WEIGHT,...;DATASET:...`; other datasets use all cameras alike.
         selection: Name of a selection that `jobs/query.py --save` wrote; empty for all written clips.
-        validation_fraction: Share of the source episodes held out of each dataset that has no validation split.
+        validation_fraction: Share of the source episodes held out of each dataset that has no validation split; 0
+            trains on everything, also on the sources' validation splits.
         piece_clips: Adjacent clips of a shard that stay near each other in the order.
         shuffle_pieces: Pieces whose clips are shuffled together: more mix better, fewer read nearer bytes.
         read_ahead: Samples on a worker that are read before they are needed; bounds the memory.

@@ -1,4 +1,4 @@
-"""Runs a training on Ray Train's workers, and through whatever happens to them. The only file here that knows Ray Train.
+"""Runs a training on Ray Train's workers, through whatever happens to them. The only file that knows Ray Train.
 
 Ray Train places the workers, connects them, and starts them again when one dies. Checkpoints are not its business:
 they lie in the run's own store (`vpp.train.checkpoint`), from which every attempt, of the same job or a later one,
@@ -65,7 +65,7 @@ class TrainingFailed(VPPError):
 
 
 @ray.remote(num_cpus=0, max_concurrency=8)
-class _Go_between:  # noqa: N801
+class _GoBetween:
     """Carries progress to the driver and requests to the workers."""
 
     def __init__(self) -> None:
@@ -115,7 +115,7 @@ def run_on_workers(
         TrainingFailed: If workers failed more often than allowed, or with an error of ours.
     """
     start_ray()
-    go_between = _Go_between.remote()
+    go_between = _GoBetween.remote()
     options = _scaling(settings)
     trainer = ray.train.torch.TorchTrainer(
         _work,
@@ -133,7 +133,7 @@ def run_on_workers(
         torch_config=ray.train.torch.TorchConfig(timeout_s=settings.timeout_s),
     )
     fit = _Fit(trainer)
-    with _asking_to_stop(go_between) as stopping, tqdm(total=total_steps, unit="step", desc="train") as bar:
+    with _AskingToStop(go_between) as stopping, tqdm(total=total_steps, unit="step", desc="train") as bar:
         while fit.thread.is_alive():
             fit.thread.join(_POLL_S)
             _show(ray.get(go_between.take_news.remote()), bar)
@@ -164,7 +164,7 @@ class _Fit:
             self.error = error
 
 
-class _asking_to_stop:  # noqa: N801 - a context manager
+class _AskingToStop:
     """Turns SIGTERM and SIGINT into a request to stop; the second signal is what it always is."""
 
     def __init__(self, go_between: Any) -> None:

@@ -27,7 +27,12 @@ CONFIG_FILE = "vpp.yaml"
 _S = TypeVar("_S")
 
 
-def load_settings(settings_class: type[_S], section: str, argv: Sequence[str] | None = None) -> _S:
+def load_settings(
+    settings_class: type[_S],
+    section: str,
+    argv: Sequence[str] | None = None,
+    defaults_for: Callable[[_S], _S] | None = None,
+) -> _S:
     """Resolves a job's settings.
 
     Args:
@@ -35,6 +40,7 @@ def load_settings(settings_class: type[_S], section: str, argv: Sequence[str] | 
             the job checks it.
         section: The job's section of the file.
         argv: The command line without the program's name; `sys.argv[1:]` by default.
+        defaults_for: The defaults that follow from what the user has chosen, such as a preset.
 
     Raises:
         UsageError: If the file is missing though named, is not YAML, or has a name that the settings do not have.
@@ -42,7 +48,14 @@ def load_settings(settings_class: type[_S], section: str, argv: Sequence[str] | 
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     config_file = _take_option(arguments, "--config")
-    default = _from_file(settings_class, section, config_file)
+    settings = _parse(settings_class, section, arguments, config_file, settings_class())
+    if defaults_for is None:
+        return settings
+    return _parse(settings_class, section, arguments, config_file, defaults_for(settings))
+
+
+def _parse(settings_class: type[_S], section: str, arguments: list[str], config_file: str | None, default: _S) -> _S:
+    default = _from_file(default, section, config_file)
     try:
         return tyro.cli(settings_class, default=default, args=arguments, prog=f"jobs/{section}.py")
     except ValueError as error:  # raised by a `__post_init__` that checks a value
@@ -64,12 +77,12 @@ def _take_option(arguments: list[str], name: str) -> str | None:
     return None
 
 
-def _from_file(settings_class: type[_S], section: str, config_file: str | None) -> _S:
+def _from_file(default: _S, section: str, config_file: str | None) -> _S:
     path = Path(config_file or CONFIG_FILE)
     if not path.is_file():
         if config_file:
             raise UsageError(f"--config {config_file}: no such file")
-        return settings_class()
+        return default
     try:
         content = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
@@ -80,11 +93,17 @@ def _from_file(settings_class: type[_S], section: str, config_file: str | None) 
     if section not in content and misspelt:
         raise UsageError(f"{path}: unknown section {misspelt[0]!r}; this job reads {section!r}")
     values = content.get(section)
-    return from_mapping(settings_class, {} if values is None else values, f"{path}: {section}")
+    return from_mapping(type(default), {} if values is None else values, f"{path}: {section}", default)
 
 
-def from_mapping(settings_class: type[_S], values: Any, where: str) -> _S:
+def from_mapping(settings_class: type[_S], values: Any, where: str, default: _S | None = None) -> _S:
     """Makes a settings dataclass from nested mappings, refusing names it does not have.
+
+    Args:
+        settings_class: What to make.
+        values: By name.
+        where: Where they come from, for the message.
+        default: What the values are laid over; the class's own defaults otherwise.
 
     Raises:
         UsageError: Naming the place, what was expected and what was found.
@@ -100,13 +119,13 @@ def from_mapping(settings_class: type[_S], values: Any, where: str) -> _S:
     for name, value in values.items():
         hint = hints[name]
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            value = from_mapping(hint, value, f"{where}.{name}")
+            value = from_mapping(hint, value, f"{where}.{name}", getattr(default, name, None))
         elif isinstance(value, list):
             value = tuple(value)
         _check_type(hint, value, f"{where}.{name}")
         arguments[name] = value
     try:
-        return settings_class(**arguments)
+        return settings_class(**arguments) if default is None else dataclasses.replace(default, **arguments)  # type: ignore[type-var]
     except ValueError as error:
         raise UsageError(f"{where}: {error}") from error
 

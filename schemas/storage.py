@@ -20,6 +20,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import DataError, UsageError
+from schemas.store_faults import retry_passing_faults
 
 PARTIAL_MARK = ".partial-"
 """Part of the name of a local file that is still being written; such files are left-overs after a crash."""
@@ -137,6 +138,17 @@ def list_names(url: str) -> list[str]:
     return sorted(name for name in names if name and PARTIAL_MARK not in name)
 
 
+def list_sizes(url: str) -> dict[str, int]:
+    """Sizes in bytes of the files directly in a folder, by name; empty if it does not exist."""
+    fs, path = filesystem(url)
+    try:
+        entries = fs.ls(path, detail=True)
+    except FileNotFoundError:
+        return {}
+    sizes = {entry["name"].rsplit("/", 1)[-1]: int(entry["size"]) for entry in entries if entry["type"] == "file"}
+    return {name: sizes[name] for name in sorted(sizes) if name and PARTIAL_MARK not in name}
+
+
 @contextlib.contextmanager
 def open_read(url: str, block_bytes: int = 4 << 20) -> Iterator[IO[bytes]]:
     """Opens a file for reading and seeking. Remote files are read in blocks of `block_bytes`.
@@ -164,10 +176,37 @@ def read_bytes(url: str, start: int | None = None, end: int | None = None) -> by
 
 
 @contextlib.contextmanager
-def write_file(url: str) -> Iterator[IO[bytes]]:
+def local_copy(url: str, retry_for_s: float = 0.0) -> Iterator[str]:
+    """Path of a file on this machine: its own, or that of a copy which is removed when the block ends.
+
+    What has been memory-mapped stays readable after the block.
+
+    Args:
+        url: The file.
+        retry_for_s: For how long a download is begun again when the store has passing faults.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    fs, path = filesystem(url)
+    if isinstance(fs, LocalFileSystem):
+        yield path
+    else:
+        with tempfile.TemporaryDirectory(prefix="vpp-download-") as folder:
+            copy = os.path.join(folder, "file")
+            retry_passing_faults(lambda: fs.get_file(path, copy), f"downloading {url}", retry_for_s)
+            yield copy
+
+
+@contextlib.contextmanager
+def write_file(url: str, retry_for_s: float = 0.0) -> Iterator[IO[bytes]]:
     """Opens a file for writing that appears at `url` complete when the block ends, and not at all if it raises.
 
     The writer works on a local file, so memory does not grow with the size.
+
+    Args:
+        url: The file.
+        retry_for_s: For how long the upload is begun again when the store has passing faults.
     """
     fs, path = filesystem(url)
     if isinstance(fs, LocalFileSystem):
@@ -188,13 +227,27 @@ def write_file(url: str) -> Iterator[IO[bytes]]:
             staged = os.path.join(folder, "file")
             with open(staged, "wb") as handle:
                 yield handle
-            fs.put_file(staged, path)
+            retry_passing_faults(lambda: fs.put_file(staged, path), f"uploading {url}", retry_for_s)
 
 
-def write_bytes(url: str, data: bytes) -> None:
-    """Writes a small file, complete or absent."""
-    with write_file(url) as handle:
+def write_bytes(url: str, data: bytes, retry_for_s: float = 0.0) -> None:
+    """Writes a small file, complete or absent; `retry_for_s` as for `write_file`."""
+    with write_file(url, retry_for_s) as handle:
         handle.write(data)
+
+
+def remove_file(url: str) -> None:
+    """Removes a file; nothing happens if there is none."""
+    fs, path = filesystem(url)
+    with contextlib.suppress(FileNotFoundError):
+        fs.rm_file(path)
+
+
+def remove_folder(url: str) -> None:
+    """Removes a folder with everything in it, in no particular order; nothing happens if there is none."""
+    fs, path = filesystem(url)
+    with contextlib.suppress(FileNotFoundError):
+        fs.rm(path, recursive=True)
 
 
 def remove_partial_files(url: str) -> int:

@@ -42,6 +42,35 @@ def test_listings_are_sorted_and_fresh(root: str) -> None:
     assert not storage.exists(storage.join(root, "e.json"))
 
 
+def test_sizes_are_those_of_the_files_directly_in_a_folder(root: str) -> None:
+    assert storage.list_sizes(root) == {}
+    storage.write_bytes(storage.join(root, "b.txt"), b"12")
+    storage.write_bytes(storage.join(root, "a.txt"), b"")
+    storage.write_bytes(storage.join(root, "folder", "c.txt"), b"3")
+    assert storage.list_sizes(root) == {"a.txt": 0, "b.txt": 2}
+
+
+def test_removing_twice_is_as_removing_once(root: str) -> None:
+    for name in ("a.txt", "b.txt", "below/c.txt"):
+        storage.write_bytes(storage.join(root, "folder", name), b"1")
+    for _ in range(2):
+        storage.remove_file(storage.join(root, "folder", "a.txt"))
+        assert storage.list_files(root) == ["folder/b.txt", "folder/below/c.txt"]
+    for _ in range(2):
+        storage.remove_folder(storage.join(root, "folder"))
+        assert storage.list_files(root) == []
+
+
+def test_a_local_copy_lasts_as_long_as_its_block(root: str) -> None:
+    url = storage.join(root, "a.bin")
+    storage.write_bytes(url, bytes(range(100)))
+    with storage.local_copy(url) as path:
+        assert Path(path).read_bytes() == bytes(range(100))
+    assert Path(path).exists() == storage.is_local(url)
+    with pytest.raises(FileNotFoundError), storage.local_copy(storage.join(root, "b.bin")) as path:
+        Path(path).read_bytes()
+
+
 def test_a_writer_that_fails_leaves_nothing(root: str) -> None:
     def fail_half_way() -> None:
         with storage.write_file(storage.join(root, "x.bin")) as handle:

@@ -7,8 +7,6 @@ continues, and its dataset has the bytes of an uninterrupted run. A complete dat
 from __future__ import annotations
 
 import json
-import logging
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -41,6 +39,7 @@ from vpp.sim.metaworld import (
     environment,
 )
 from vpp.sim.recorded import load, record, save
+from vpp.start_ray import start_ray
 
 COLLECTION = "meta/collection.json"
 """What was asked for, and how many episodes each task attempted, solved and failed."""
@@ -162,10 +161,7 @@ def _compare(output: str, found: dict[str, Any], expected: dict[str, Any]) -> No
 
 def _record_with_ray(settings: CollectSettings, missing: list[tuple[str, int]]) -> None:
     """Records episodes with Ray, each kept as soon as it ends."""
-    if not ray.is_initialized():
-        address = os.environ.get("RAY_ADDRESS") or "local"
-        options = {"include_dashboard": False} if address == "local" else {}
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    start_ray()
     num_workers = settings.num_workers or int(ray.cluster_resources().get("CPU", 1))
     size = max(1, min(_MAX_EPISODES_PER_RAY_TASK, len(missing) // (2 * num_workers)))
     batches = _batches(missing, size)

@@ -1,1 +1,1 @@
-"""Training: settings, the loop, checkpoints, how a model is spread over GPUs."""
+"""Training: the loop, its checkpoints and what they hold."""

@@ -32,7 +32,7 @@ class DenoiserConfig:
     position_encode: bool = False
     """Add a position table to the caption's tokens: True for `svd-robot`, False for `svd-robot-calvin`."""
     image_condition: bool = False
-    """The second half of the cross-attention's channels is the CLIP image embedding of another camera (`use_img_cond`)."""
+    """The second half of the cross-attention's channels is the CLIP image embedding of another camera."""
     anchor: Literal["zero", "first_frame"] = "zero"
     """What high noise decays to. `zero` is the published model. `first_frame` diffuses the difference to the first
     frame's latents, so that a network that predicts nothing predicts a still picture: for small models from scratch."""
@@ -110,7 +110,10 @@ class VideoDenoiser(nn.Module):
             added_time_ids=time_ids(config.fps, config.motion_bucket_id, noise_strength),
             return_dict=False,
         )[0]
-        return rest + scale.c_skip.reshape(shape) * centred + scale.c_out.reshape(shape) * output.float()
+        denoised: torch.Tensor = (
+            rest + scale.c_skip.reshape(shape) * centred + scale.c_out.reshape(shape) * output.float()
+        )
+        return denoised
 
     def rest(self, first_frame: torch.Tensor) -> torch.Tensor:
         """What pure noise is centred on, broadcastable to latents: zero, or the first frame `[B, 1, 4, h, w]`."""

@@ -85,6 +85,28 @@ def draw(seed: int, step: int, positions: Sequence[int], shape: Sequence[int]) -
     return Draws(torch.stack(noise), ln_sigma, torch.stack(uniform), ln_noise_strength)
 
 
+def draw_sigmas(seed: int, step: int, positions: Sequence[int], settings: ObjectiveSettings) -> torch.Tensor:
+    """The noise levels alone of what `draw` draws, float32 `[B]`."""
+    normal = [torch.randn(2, generator=sample_generator(seed, step, int(position)))[0] for position in positions]
+    return log_normal_sigmas(torch.stack(normal), settings.sigma_log_mean, settings.sigma_log_std)
+
+
+def first_frame_noise_strength(normal: torch.Tensor) -> torch.Tensor:
+    """Strength of the noise on the first frame's pixels, `exp(N(-3, 0.5))`, as Stable Video Diffusion was trained.
+
+    >>> round(float(first_frame_noise_strength(torch.tensor(0.0))), 4)
+    0.0498
+    """
+    return (0.5 * normal - 3.0).exp()
+
+
+def first_frame_noise(seed: int, step: int, positions: Sequence[int], shape: Sequence[int]) -> torch.Tensor:
+    """Standard normal noise for the first frame's pixels, `[B, *shape]`."""
+    return torch.stack(
+        [torch.randn(*shape, generator=sample_generator(seed, step, int(position), "pixels")) for position in positions]
+    )
+
+
 def video_loss(
     denoiser: torch.nn.Module,
     latents: torch.Tensor,

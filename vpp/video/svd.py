@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -62,7 +62,7 @@ class ModelDescription:
         ValueError: If a value is outside its range.
     """
 
-    denoiser: DenoiserConfig = DenoiserConfig()
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     text_encoder: str = ""
     """Name and revision of the text encoder of its training data; empty where unknown."""
     latent_codec: str = ""

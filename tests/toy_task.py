@@ -1,0 +1,66 @@
+"""A task small enough to train in milliseconds, with the same randomness by place as the real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from vpp.train.engine import TrainSettings, train
+from vpp.train.worker import Worker
+from vpp.video.objective import sample_generator
+
+
+@dataclass(frozen=True)
+class Share:
+    positions: np.ndarray
+    wait_s: float
+    step: int
+
+
+class ToyTask:
+    """Regresses a linear map; sample `i` of step `s` is a function of the two."""
+
+    def __init__(self, batch_size: int, worker: Worker | None = None, nan_at: tuple[int, int] | None = None) -> None:
+        torch.manual_seed(0)
+        self.module = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
+        self.batch_size, self.worker, self.nan_at = batch_size, worker or Worker(), nan_at
+        self.validated: list[int] = []
+
+    def shares(self, first_step: int) -> Generator[Share]:
+        step = first_step
+        while True:
+            yield Share(np.arange(self.batch_size)[self.worker.rank :: self.worker.world_size], 0.0, step)
+            step += 1
+
+    def loss(self, module: torch.nn.Module, share: Share, places: Sequence[int]) -> torch.Tensor:
+        inputs = torch.stack([self._sample(share.step, int(share.positions[place])) for place in places])
+        target = inputs[:, :2] * 2 - inputs[:, 2:4]
+        return (module(inputs).float() - target).square().mean(1)
+
+    def _sample(self, step: int, position: int) -> torch.Tensor:
+        sample = torch.randn(6, generator=sample_generator(1, step, position))
+        return sample * float("nan") if (step, position) == self.nan_at else sample
+
+    def samples(self, step: int) -> tuple[list[str], list[str], np.ndarray]:
+        ids = [f"{step}-{place}" for place in range(self.batch_size)]
+        names = ["even" if place % 2 == 0 else "odd" for place in range(self.batch_size)]
+        return ids, names, np.linspace(0.1, 20, self.batch_size, dtype=np.float32)
+
+    def validate(self, step: int, log: object) -> dict[str, float]:
+        self.validated.append(step)
+        weight = self.module[0].weight
+        weight = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
+        return {"val/loss": float(weight.square().mean())}
+
+
+def train_in_group(rank: int, world_size: int, meeting: str, url: str, settings: TrainSettings) -> None:
+    """One process of a group that trains a `ToyTask` together; for `torch.multiprocessing.spawn`."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world_size)
+    worker = Worker(rank, world_size)
+    train(ToyTask(settings.batch_size, worker), settings, worker, url, {"seed": 0})
+    dist.destroy_process_group()

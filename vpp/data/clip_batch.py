@@ -1,0 +1,114 @@
+"""A batch of clips as training takes it, and one whose clips are still on their way from the shards."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+
+from schemas.errors import DataError
+from schemas.shard import LATENTS_NPY, TEXT_TOKENS_NPY, VIDEO
+
+Representation = Literal["latents", "frames"]
+
+MEMBERS_OF: dict[Representation, tuple[str, str]] = {
+    "latents": (LATENTS_NPY, TEXT_TOKENS_NPY),
+    "frames": (VIDEO, TEXT_TOKENS_NPY),
+}
+"""The members of a clip that a representation is read from, the picture's first."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClipBatch:
+    """`b` clips: a worker's share of a step.
+
+    Attributes:
+        step: The step, or -1 if the clips were asked for by their rows.
+        positions: Each clip's place in the global batch, int64 `[b]`; what is drawn for a sample, such as its noise,
+            should follow from it and not from the worker.
+        rows: Each clip's row in the index, int64 `[b]`.
+        clip_ids: Their ids.
+        datasets: Their datasets.
+        frames: RGB uint8 `[b, 16, 256, 256, 3]`, or None.
+        latents: Scaled latents float16 `[b, 16, 4, 32, 32]` (as stored), or None.
+        text: CLIP token sequences float16 `[b, 20, 512]`.
+        wait_s: How long a loader's caller waited for the batch.
+    """
+
+    step: int
+    positions: np.ndarray
+    rows: np.ndarray
+    clip_ids: tuple[str, ...]
+    datasets: tuple[str, ...]
+    frames: torch.Tensor | None
+    latents: torch.Tensor | None
+    text: torch.Tensor
+    wait_s: float = 0.0
+
+
+@dataclass(eq=False)
+class PendingBatch:
+    """A batch that threads fill.
+
+    Attributes:
+        step: As in `ClipBatch`, like the following.
+        positions: int64 `[b]`.
+        rows: int64 `[b]`.
+        clip_ids: Their ids.
+        datasets: Their datasets.
+        pin_memory: Whether the tensors lie in page-locked memory.
+        futures: What fills it.
+    """
+
+    step: int
+    positions: np.ndarray
+    rows: np.ndarray
+    clip_ids: tuple[str, ...]
+    datasets: tuple[str, ...]
+    pin_memory: bool
+    futures: list[Future[None]] = field(default_factory=list)
+    _tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    _views: dict[str, np.ndarray] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def put(self, member: str, place: int, values: np.ndarray, where: str) -> None:
+        """Copies what was read of one clip to its place; the first one tells the shape of all.
+
+        Args:
+            member: The member it was read from.
+            place: The clip's place in this batch.
+            values: uint8 or float16.
+            where: The clip and its shard, for the message.
+
+        Raises:
+            DataError: `unequal_shapes` if another clip of the batch has another shape.
+        """
+        with self._lock:
+            if member not in self._views:
+                shape = (len(self.rows), *values.shape)
+                dtype = torch.uint8 if values.dtype == np.uint8 else torch.float16
+                self._tensors[member] = torch.empty(shape, dtype=dtype, pin_memory=self.pin_memory)
+                self._views[member] = self._tensors[member].numpy()
+        view = self._views[member]
+        if view.shape[1:] != values.shape:
+            expected = f"expected {member} of shape {list(view.shape[1:])} as in other clips of the batch"
+            raise DataError("unequal_shapes", f"{expected}, found {list(values.shape)} in {where}")
+        np.copyto(view[place], values)  # lets other threads run meanwhile
+
+    def result(self) -> ClipBatch:
+        """Waits until all clips are there.
+
+        Raises:
+            Exception: What a thread raised.
+        """
+        for future in self.futures:
+            future.result()
+        tensors = self._tensors
+        return ClipBatch(
+            self.step, self.positions, self.rows, self.clip_ids, self.datasets,
+            tensors.get(VIDEO), tensors.get(LATENTS_NPY), tensors[TEXT_TOKENS_NPY],
+        )  # fmt: skip

@@ -1,0 +1,125 @@
+"""Reads and decodes batches of clips in threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+
+import numpy as np
+import torch
+
+from schemas.encoder import TEXT_TOKENS, TEXT_WIDTH
+from schemas.errors import DataError
+from schemas.shard import TEXT_TOKENS_NPY, VIDEO
+from vpp.data.clip_batch import MEMBERS_OF, ClipBatch, PendingBatch, Representation
+from vpp.data.clip_index import ClipIndex
+from vpp.data.npy_view import npy_view
+from vpp.data.range_reader import RangeRead, RangeReader, plan_reads
+from vpp.data.video_frames import decode_clip
+
+StepRows = tuple[int, np.ndarray, np.ndarray]
+"""A step, and positions in the global batch and rows of the clips that are wanted of it."""
+
+
+class ClipReader:
+    """A pool of threads that fills batches. To be closed, or used in a `with` block.
+
+    Args:
+        index: The clips.
+        representation: Whether latents or decoded frames are wanted.
+        num_threads: How many clips are read or decoded at a time.
+        retry_s: How long a store that does not answer is asked again.
+        pin_memory: Whether tensors go to page-locked memory, where there is a GPU.
+    """
+
+    def __init__(
+        self,
+        index: ClipIndex,
+        representation: Representation,
+        num_threads: int = 4,
+        retry_s: float = 120.0,
+        pin_memory: bool = False,
+    ) -> None:
+        self._index, self._members = index, MEMBERS_OF[representation]
+        self._reader = RangeReader(index, retry_s)
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="clip-reader")
+        self._pin_memory = pin_memory and torch.cuda.is_available()
+
+    def start(self, steps: Sequence[StepRows]) -> list[PendingBatch]:
+        """Begins to read the batches of some steps, the first one first; near clips of all of them are read together.
+
+        Raises:
+            DataError: `missing_member` if a clip does not have what is wanted.
+        """
+        batches = [
+            PendingBatch(
+                step, positions, rows, self._index.clip_ids(rows), self._index.dataset_names(rows), self._pin_memory
+            )
+            for step, positions, rows in steps
+        ]
+        targets = [(batch, place) for batch in batches for place in range(len(batch.rows))]
+        for read in plan_reads(self._index, np.concatenate([batch.rows for batch in batches]), self._members):
+            future = self._pool.submit(self._fill, read, targets)
+            for batch in {id(batch): batch for batch in (targets[place][0] for place, _ in read.samples)}.values():
+                batch.futures.append(future)
+        return batches
+
+    def _fill(self, read: RangeRead, targets: Sequence[tuple[PendingBatch, int]]) -> None:
+        batch, place = targets[read.samples[0][0]]
+        content = memoryview(self._reader.read(read, batch.clip_ids[place]))
+        for sample, ranges in read.samples:
+            batch, place = targets[sample]
+            where = f"clip {batch.clip_ids[place]} in {self._index.shard_url(read.shard_code)}"
+            for member, span in zip(self._members, ranges, strict=True):
+                part = content[span.start - read.start : span.end - read.start]
+                batch.put(member, place, _decode(member, part, where), where)
+
+    def close(self) -> None:
+        """Drops what is waiting and ends the threads, once each has finished its read."""
+        self._reader.closed.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> ClipReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_clips(
+    index: ClipIndex,
+    rows: np.ndarray,
+    representation: Representation,
+    num_threads: int = 4,
+    retry_s: float = 120.0,
+) -> ClipBatch:
+    """Reads some clips at once, for validation and prediction.
+
+    Args:
+        index: The clips.
+        rows: The wanted ones; the batch has them in this order.
+        representation: Whether latents or decoded frames are wanted.
+        num_threads: How many clips are read or decoded at a time.
+        retry_s: How long a store that does not answer is asked again.
+
+    Raises:
+        DataError: If a clip cannot be read; names clip and shard.
+    """
+    rows = np.asarray(rows, np.int64)
+    with ClipReader(index, representation, num_threads, retry_s) as reader:
+        return reader.start([(-1, np.arange(len(rows)), rows)])[0].result()
+
+
+def _decode(member: str, content: memoryview, where: str) -> np.ndarray:
+    if member == VIDEO:
+        return decode_clip(content, where)
+    values = npy_view(content, where)
+    if values.dtype != np.float16:
+        raise DataError("corrupt_array", f"expected {member} in float16, found {values.dtype} in {where}")
+    if member == TEXT_TOKENS_NPY and values.shape != (TEXT_TOKENS, TEXT_WIDTH):
+        expected = f"expected text tokens [{TEXT_TOKENS}, {TEXT_WIDTH}]"
+        raise DataError("corrupt_array", f"{expected}, found {list(values.shape)} in {where}")
+    return values

@@ -1,0 +1,260 @@
+"""Runs a training on Ray Train's workers, through whatever happens to them. The only file that knows Ray Train.
+
+Ray Train places the workers, connects them, and starts them again when one dies. Checkpoints are not its business:
+they lie in the run's own store (`vpp.train.checkpoint`), from which every attempt, of the same job or a later one,
+resumes. A small actor stands between the driver and the workers: it carries progress one way and requests to stop the
+other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+from tqdm import tqdm
+
+from schemas.errors import UsageError, VPPError
+from vpp.start_ray import start_ray
+from vpp.train.engine import Outcome
+from vpp.train.worker import Signal, Worker
+
+_POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """How many workers train together.
+
+    Raises:
+        ValueError: If a value is outside its range.
+    """
+
+    num_workers: int = 1
+    """Workers; one GPU each, if there are GPUs."""
+    min_workers: int = 0
+    """Fewest workers to go on with when nodes come and go (elastic training); 0 always asks for `num_workers`."""
+    use_gpu: bool | None = None
+    """Whether workers take a GPU each; by default if the cluster has any."""
+    cpus_per_worker: int = 0
+    """CPUs of a worker; 0 shares those of a cluster without GPUs evenly, and takes 8 beside a GPU."""
+    max_failures: int = 8
+    """How often workers that died are started again before the job gives up; preempted nodes do not count."""
+    timeout_s: int = 1800
+    """How long a worker waits for the others before it counts them as lost."""
+
+    def __post_init__(self) -> None:
+        if not (self.num_workers >= 1 and 0 <= self.min_workers <= self.num_workers):
+            raise ValueError(
+                f"expected 0 <= min_workers <= num_workers and num_workers >= 1, found {self.min_workers} and "
+                f"{self.num_workers}"
+            )
+
+
+class TrainingFailed(VPPError):
+    """The workers failed for another reason than the user's; running again continues."""
+
+
+@ray.remote(num_cpus=0, max_concurrency=8)
+class _GoBetween:
+    """Carries progress to the driver and requests to the workers."""
+
+    def __init__(self) -> None:
+        self.stop = False
+        self.news: list[tuple[int, dict[str, float]]] = []
+        self.outcome: Outcome | None = None
+        self.fault: tuple[str, str] | None = None
+
+    def ask_to_stop(self) -> None:
+        self.stop = True
+
+    def is_asked_to_stop(self) -> bool:
+        return self.stop
+
+    def tell(self, step: int, metrics: dict[str, float]) -> None:
+        self.news.append((step, metrics))
+
+    def take_news(self) -> list[tuple[int, dict[str, float]]]:
+        news, self.news = self.news, []
+        return news
+
+    def end(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+
+    def fail(self, kind: str, message: str) -> None:
+        self.fault = self.fault or (kind, message)
+
+    def ending(self) -> tuple[Outcome | None, tuple[str, str] | None]:
+        return self.outcome, self.fault
+
+
+def run_on_workers(
+    train: Callable[[Worker], Outcome], settings: WorkerSettings, total_steps: int, name: str
+) -> Outcome:
+    """Runs `train` in every worker until all have ended, showing progress.
+
+    SIGTERM and Ctrl-C ask the workers to write a checkpoint and end; a second one ends at once.
+
+    Args:
+        train: What a worker does; picklable. It resumes by itself where an earlier attempt left off.
+        settings: How many workers.
+        total_steps: For the progress bar.
+        name: Of the run, for Ray's own files and dashboard.
+
+    Raises:
+        UsageError: What a worker raised.
+        TrainingFailed: If workers failed more often than allowed, or with an error of ours.
+    """
+    start_ray()
+    go_between = _GoBetween.remote()
+    options = _scaling(settings)
+    trainer = ray.train.torch.TorchTrainer(
+        _work,
+        train_loop_config={"train": train, "go_between": go_between, "num_threads": options["CPU"]},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=(settings.min_workers, settings.num_workers) if settings.min_workers else settings.num_workers,
+            use_gpu="GPU" in options,
+            resources_per_worker=options,
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=tempfile.mkdtemp(prefix="vpp-ray-train-"),
+            failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
+        ),
+        torch_config=ray.train.torch.TorchConfig(timeout_s=settings.timeout_s),
+    )
+    fit = _Fit(trainer)
+    with _AskingToStop(go_between) as stopping, tqdm(total=total_steps, unit="step", desc="train") as bar:
+        while fit.thread.is_alive():
+            fit.thread.join(_POLL_S)
+            _show(ray.get(go_between.take_news.remote()), bar)
+            if stopping.is_set():
+                bar.set_description("stopping")
+    outcome, fault = ray.get(go_between.ending.remote())
+    if fault is not None:
+        kind, message = fault
+        raise UsageError(message) if kind == UsageError.__name__ else TrainingFailed(message)
+    if outcome is None:
+        raise TrainingFailed(f"workers failed more than {settings.max_failures} times: {fit.error}")
+    return outcome
+
+
+class _Fit:
+    """Ray Train in a thread, so that signals reach the driver's main thread."""
+
+    def __init__(self, trainer: ray.train.torch.TorchTrainer) -> None:
+        self.error: Exception | None = None
+        self._trainer = trainer
+        self.thread = threading.Thread(target=self._run, name="ray-train", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._trainer.fit()
+        except Exception as error:  # told by run_on_workers in its own words
+            self.error = error
+
+
+class _AskingToStop:
+    """Turns SIGTERM and SIGINT into a request to stop; the second signal is what it always is."""
+
+    def __init__(self, go_between: Any) -> None:
+        self._go_between = go_between
+        self._asked = threading.Event()
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> threading.Event:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._ask)
+        threading.Thread(target=self._forward, daemon=True).start()
+        return self._asked
+
+    def __exit__(self, *_: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def _ask(self, number: int, _frame: object) -> None:
+        self._asked.set()
+        for each, before in self._before.items():
+            signal.signal(each, before)
+
+    def _forward(self) -> None:  # not in the handler: Ray may be in the middle of a call there
+        self._asked.wait()
+        logging.warning("asked to stop: writing a checkpoint first; ask again to stop at once")
+        ray.get(self._go_between.ask_to_stop.remote())
+
+
+def _show(news: list[tuple[int, dict[str, float]]], bar: tqdm) -> None:
+    for step, metrics in news:
+        bar.n = step
+        shown = {key.partition("/")[2]: f"{value:.4g}" for key, value in metrics.items() if key in _SHOWN}
+        if shown:
+            bar.set_postfix(shown, refresh=False)
+        validation = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items() if key.startswith("val/"))
+        if validation:
+            bar.write(f"step {step}: {validation}")
+        bar.refresh()
+
+
+_SHOWN = ("train/loss", "speed/samples_per_s", "speed/data_wait_share", "memory/peak_gb")
+
+
+def _scaling(settings: WorkerSettings) -> dict[str, float]:
+    resources = ray.cluster_resources()
+    use_gpu = resources.get("GPU", 0) > 0 if settings.use_gpu is None else settings.use_gpu
+    shared = max(1, int(resources.get("CPU", 1)) // settings.num_workers)
+    options: dict[str, float] = {"CPU": settings.cpus_per_worker or (8 if use_gpu else shared)}
+    return options | {"GPU": 1} if use_gpu else options
+
+
+def _work(config: Mapping[str, Any]) -> None:
+    """One worker."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    go_between = config["go_between"]
+    outcome, fault = ray.get(go_between.ending.remote())
+    if outcome is not None or fault is not None:  # started again after an error that will not go away
+        return
+    context = ray.train.get_context()
+    torch.set_num_threads(int(config["num_threads"]))
+    worker = Worker(
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+        device=ray.train.torch.get_device(),
+        signal=_Listener(go_between, context.get_world_rank()).ask,
+        progress=lambda step, metrics: go_between.tell.remote(step, dict(metrics)),
+    )
+    try:
+        outcome = config["train"](worker)
+    except VPPError as error:
+        ray.get(go_between.fail.remote(type(error).__name__, str(error)))
+        raise
+    if worker.leads:
+        ray.get(go_between.end.remote(dataclasses.replace(outcome)))
+
+
+class _Listener:
+    """Asks on rank 0 what to do, and tells all the same."""
+
+    def __init__(self, go_between: Any, rank: int) -> None:
+        self._go_between, self._rank = go_between, rank
+        self._saved_for: object = None
+
+    def ask(self) -> Signal:
+        is_asked = ray.get(self._go_between.is_asked_to_stop.remote()) if self._rank == 0 else None
+        preemption = ray.train.get_preemption_info()
+        if ray.train.collective.broadcast_from_rank_zero(is_asked):
+            return "stop"
+        if preemption is not None and preemption.preempted_node_ids != self._saved_for:
+            self._saved_for = preemption.preempted_node_ids
+            logging.warning("nodes %s are about to go: writing a checkpoint", ", ".join(preemption.preempted_node_ids))
+            return "save"
+        return "go_on"

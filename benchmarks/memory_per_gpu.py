@@ -8,30 +8,34 @@ end; the peak counts, weight gradients left out. Arithmetic is that of training:
 float32, as CUDA's autocast has them), bfloat16 weights with FSDP2. Attention is the fused one. Not counted: CUDA's
 context, NCCL, workspaces of cuDNN and fragmentation; `RESERVE_GB` is set aside for them.
 
-`--check` compares the count with that of real tensors in a smaller run.
+`--check` compares the count with that of real tensors and with the growth of a process in a smaller run.
+`--arithmetic` counts what recomputation costs.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import multiprocessing
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from unittest import mock
 
 import measure
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from diffusers import UNetSpatioTemporalConditionModel
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
-from vpp.train.fsdp import shard_units
 from vpp.video.lora import add_lora
+from vpp.video.recompute import recompute_in_backward, unet_units
 from vpp.video.svd import unet_from_scratch
 
 GPUS = {"A100-40G": 40 * 1.0737, "A100-80G": 80 * 1.0737}
@@ -42,6 +46,8 @@ RESERVE_GB = 3.0
 
 LORA_RANK = 16
 
+Recompute = Literal["units", "diffusers", "nothing"]
+"""Gradient checkpointing: ours, that of diffusers, none."""
 Arithmetic = Literal["autocast", "bf16"]
 Method = Literal["ddp", "fsdp", "lora"]
 
@@ -142,11 +148,18 @@ def step(unet: nn.Module, shape: Shape, batch: int, arithmetic: Arithmetic, live
         output.float().square().mean().backward()
 
 
-def activations_gb(shape: Shape, batch: int, arithmetic: Arithmetic, checkpointing: bool, with_lora: bool) -> float:
+def checkpoint(unet: UNetSpatioTemporalConditionModel, recompute: Recompute) -> None:
+    """Switches gradient checkpointing on."""
+    if recompute == "units":
+        recompute_in_backward(unet)
+    elif recompute == "diffusers":
+        unet.enable_gradient_checkpointing()
+
+
+def activations_gb(shape: Shape, batch: int, arithmetic: Arithmetic, recompute: Recompute, with_lora: bool) -> float:
     """Peak in GB of all tensors of forward and backward but weights and their gradients."""
     unet = build(shape, with_lora)
-    if checkpointing:
-        unet.enable_gradient_checkpointing()
+    checkpoint(unet, recompute)
     with FakeTensorMode():
         give_fake_storage(unet, arithmetic)
         live = LiveBytes()
@@ -162,9 +175,9 @@ class Activations:
     per_sample: float
 
 
-def measured_activations(shape: Shape, arithmetic: Arithmetic, checkpointing: bool, with_lora: bool) -> Activations:
+def measured_activations(shape: Shape, arithmetic: Arithmetic, recompute: Recompute, with_lora: bool) -> Activations:
     """From batches of 1 and 2."""
-    one, two = (activations_gb(shape, batch, arithmetic, checkpointing, with_lora) for batch in (1, 2))
+    one, two = (activations_gb(shape, batch, arithmetic, recompute, with_lora) for batch in (1, 2))
     return Activations(one - (two - one), two - one)
 
 
@@ -199,9 +212,11 @@ def state_gb(unet: nn.Module, method: Method, num_gpus: int, moment_bytes: float
     share = num_gpus if method == "fsdp" else 1
     gathered = 0.0
     if method == "fsdp" and num_gpus > 1:
-        units = sorted(sum(parameter.numel() for parameter in unit.parameters()) / 1e9 for unit in shard_units(unet))
+        units = sorted(sum(parameter.numel() for parameter in unit.parameters()) / 1e9 for unit in unet_units(unet))
         rest = everything - sum(units)
-        gathered = 2 * rest + 2 * units[-1] * (2 + 2 + 4)  # bf16 weights and gradients, fp32 sums; this unit and the next
+        gathered = 2 * rest + 2 * units[-1] * (
+            2 + 2 + 4
+        )  # bf16 weights and gradients, fp32 sums; this unit and the next
     return StateBytes(
         weights=4 * everything / share,
         gradients=4 * trained / share,
@@ -227,11 +242,11 @@ def rows(shape: Shape) -> Iterator[dict[str, Any]]:
         ("ddp", "AdamW", ADAMW_BYTES, (1,)), ("ddp", "8-bit", ADAMW_8BIT_BYTES, (1,)),
         ("fsdp", "AdamW", ADAMW_BYTES, (2, 4, 8)), ("lora", "AdamW", ADAMW_BYTES, (1,)),
     ]  # fmt: skip
-    for checkpointing in (True, False):
+    for recompute in get_args(Recompute):
         found = {
-            "ddp": measured_activations(shape, "autocast", checkpointing, with_lora=False),
-            "fsdp": measured_activations(shape, "bf16", checkpointing, with_lora=False),
-            "lora": measured_activations(shape, "autocast", checkpointing, with_lora=True),
+            "ddp": measured_activations(shape, "autocast", recompute, with_lora=False),
+            "fsdp": measured_activations(shape, "bf16", recompute, with_lora=False),
+            "lora": measured_activations(shape, "autocast", recompute, with_lora=True),
         }
         for method, optimizer, moment_bytes, counts in settings:
             for num_gpus in counts:
@@ -239,7 +254,7 @@ def rows(shape: Shape) -> Iterator[dict[str, Any]]:
                 activations = found[method]
                 yield {
                     "method": method, "optimizer": optimizer, "gpus": num_gpus if method == "fsdp" else "1..8",
-                    "checkpointing": checkpointing, "weights": state.weights, "gradients": state.gradients,
+                    "recompute": recompute, "weights": state.weights, "gradients": state.gradients,
                     "moments": state.moments, "average": state.average, "gathered": state.gathered,
                     "fixed": activations.fixed, "per_sample": activations.per_sample,
                     "batch_6": state.total + activations.fixed + 6 * activations.per_sample,
@@ -258,18 +273,37 @@ def table(found: list[dict[str, Any]]) -> str:
 
 
 def check() -> dict[str, float]:
-    """The count without storage against a count of real tensors, small model."""
+    """The count without storage against a count of real tensors and the growth of a process's memory, small model."""
     shape = Shape("small", 8, 32)
     figures = {}
-    for checkpointing in (False, True):
-        name = "checkpointed" if checkpointing else "plain"
-        figures[f"{name}_counted_mb"] = 1e3 * activations_gb(shape, 2, "autocast", checkpointing, with_lora=False)
-        unet = unet_from_scratch("small", shape.num_frames).train()
-        if checkpointing:
-            unet.enable_gradient_checkpointing()
-        live = LiveBytes()
-        step(unet, shape, 2, "autocast", live)
-        figures[f"{name}_real_tensors_mb"] = live.peak / 1e6
+    for recompute in get_args(Recompute):
+        figures[f"{recompute}_counted_mb"] = 1e3 * activations_gb(shape, 2, "autocast", recompute, with_lora=False)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            real, resident = pool.submit(real_step, shape, 2, recompute).result()
+        figures[f"{recompute}_real_tensors_mb"], figures[f"{recompute}_resident_mb"] = real, resident
+    return figures
+
+
+def real_step(shape: Shape, batch: int, recompute: Recompute) -> tuple[float, float]:
+    """Peak MB of real tensors in a step, and how much the process's peak of resident memory grew."""
+    torch.set_num_threads(1)
+    unet = unet_from_scratch(shape.preset, shape.num_frames).train()
+    checkpoint(unet, recompute)
+    before, live = measure.peak_rss_mb(), LiveBytes()
+    step(unet, shape, batch, "autocast", live)
+    return live.peak / 1e6, (measure.peak_rss_mb() - before) * 1.048576
+
+
+def arithmetic_tflop(shape: Shape) -> dict[str, float]:
+    """Matrix products and convolutions of a step of one clip, 1e12 operations, attention's own products left out."""
+    figures = {}
+    for recompute in get_args(Recompute):
+        unet = build(shape, with_lora=False)
+        checkpoint(unet, recompute)
+        with FakeTensorMode(), FlopCounterMode(display=False) as counter:
+            give_fake_storage(unet, "bf16")
+            step(unet, shape, 1, "bf16", LiveBytes())
+        figures[f"{recompute}_tflop"] = counter.get_total_flops() / 1e12
     return figures
 
 
@@ -278,6 +312,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--arithmetic", action="store_true")
     parser.add_argument("--preset", default="svd")
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--latent-size", type=int, default=32)
@@ -285,7 +320,11 @@ def main() -> None:
     if arguments.check:
         measure.finish(check(), arguments.json)
         return
-    found = list(rows(Shape(arguments.preset, arguments.frames, arguments.latent_size)))
+    shape = Shape(arguments.preset, arguments.frames, arguments.latent_size)
+    if arguments.arithmetic:
+        measure.finish(arithmetic_tflop(shape), arguments.json)
+        return
+    found = list(rows(shape))
     print(table(found))
     if arguments.json:
         measure.finish({"rows": found}, as_json=True)

@@ -20,6 +20,7 @@ from vpp.train.fsdp import shard_model
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
 from vpp.video.lora import add_lora
 from vpp.video.objective import ObjectiveSettings, draw, video_loss
+from vpp.video.recompute import recompute_in_backward
 from vpp.video.svd import unet_from_scratch
 
 BATCH = 2
@@ -27,13 +28,13 @@ SHAPE = (2, 4, 16, 16)
 """Smaller latents shrink to one pixel, whose group norm turns rounding into noise."""
 
 
-def fresh(lora: bool = False, checkpointing: bool = True) -> VideoDenoiser:
+def fresh(lora: bool = False, recompute: bool = True) -> VideoDenoiser:
     torch.manual_seed(0)
     unet = unet_from_scratch("tiny", num_frames=2)
     if lora:
         add_lora(unet, rank=2)
-    if checkpointing:
-        unet.enable_gradient_checkpointing()
+    if recompute:
+        recompute_in_backward(unet)
     return VideoDenoiser(unet.train(), DenoiserConfig(num_frames=2))
 
 
@@ -60,7 +61,7 @@ def step(denoiser: VideoDenoiser, optimizer: torch.optim.Optimizer, number: int,
 
 def train_alone(num_steps: int, lora: bool = False) -> tuple[list[float], dict[str, torch.Tensor]]:
     """What one process without sharding makes of it."""
-    denoiser = fresh(lora, checkpointing=False)
+    denoiser = fresh(lora, recompute=False)
     optimizer = adamw(denoiser)
     losses = [step(denoiser, optimizer, number, 0, 1) for number in range(num_steps)]
     return losses, denoiser.state_dict()

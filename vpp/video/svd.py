@@ -102,7 +102,7 @@ def load_denoiser(name: str, fallback: DenoiserConfig | None = None) -> tuple[Vi
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise UsageError(
-                f"video model {name}: expected a diffusers Stable Video Diffusion folder with safetensors, or a hub id: "
+                f"video model {name}: expected a diffusers Stable Video Diffusion folder with safetensors or a hub id: "
                 f"{_first_line(error)}"
             ) from error
         description = read_description(folder) or ModelDescription(denoiser=fallback or DenoiserConfig())
@@ -217,7 +217,9 @@ def _image_encoder(base: str) -> tuple[CLIPVisionModelWithProjection, CLIPImageP
                 CLIPImageProcessor.from_pretrained(folder, subfolder="feature_extractor"),
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise UsageError(f"image encoder of {base}: expected a diffusers SVD folder: {_first_line(error)}") from error
+            raise UsageError(
+                f"image encoder of {base}: expected a diffusers SVD folder: {_first_line(error)}"
+            ) from error
 
 
 def _unused_image_encoder() -> tuple[CLIPVisionModelWithProjection, CLIPImageProcessor]:

@@ -11,9 +11,9 @@ from sharded_training import Scenario, fresh, train_alone, train_sharded
 from torch import nn
 from torch.multiprocessing import spawn
 
-from vpp.train.fsdp import shard_model, shard_units
+from vpp.train.fsdp import shard_model
+from vpp.video.recompute import unet_units
 from vpp.video.svd import unet_from_scratch
-
 
 Trained = dict[str, dict[str, Any]]
 
@@ -48,9 +48,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            found[name], tensor, rtol=1e-3, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
+@pytest.mark.slow
 def test_two_workers_train_the_same_weights_as_one_and_hold_half(trained: Trained) -> None:
     losses, weights = train_alone(3)
     start = fresh().state_dict()
@@ -62,6 +65,7 @@ def test_two_workers_train_the_same_weights_as_one_and_hold_half(trained: Traine
     assert found["held"] == pytest.approx(num_parameters / 2, rel=0.02)  # scalars lie on one worker
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [("begun by one", "ended by two"), ("begun by two", "ended by one")])
 def test_the_full_state_goes_on_with_another_number_of_workers(trained: Trained, first: str, second: str) -> None:
     losses, weights = train_alone(3)
@@ -70,6 +74,7 @@ def test_the_full_state_goes_on_with_another_number_of_workers(trained: Trained,
     assert_same(trained[second]["model"], weights)
 
 
+@pytest.mark.slow
 def test_bf16_computes_close_to_fp32_and_keeps_fp32_weights(trained: Trained) -> None:
     losses, _ = train_alone(2)
     found = trained["bf16"]
@@ -78,6 +83,7 @@ def test_bf16_computes_close_to_fp32_and_keeps_fp32_weights(trained: Trained) ->
     assert {tensor.dtype for tensor in found["model"].values()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_adapters_alone_train_on_a_sharded_frozen_model(trained: Trained) -> None:
     losses, weights = train_alone(2, lora=True)
     found = trained["lora"]
@@ -89,11 +95,11 @@ def test_adapters_alone_train_on_a_sharded_frozen_model(trained: Trained) -> Non
 def test_no_unit_holds_more_than_a_fifteenth_of_the_full_model() -> None:
     with torch.device("meta"):
         unet = unet_from_scratch("svd")
-    sizes = [sum(parameter.numel() for parameter in unit.parameters()) for unit in shard_units(unet)]
+    sizes = [sum(parameter.numel() for parameter in unit.parameters()) for unit in unet_units(unet)]
     total = sum(parameter.numel() for parameter in unet.parameters())
     assert max(sizes) < total / 15
     assert sum(sizes) > 0.95 * total
-    assert shard_units(nn.Linear(2, 2)) == []
+    assert unet_units(nn.Linear(2, 2)) == []
 
 
 def test_an_unknown_precision_is_refused() -> None:

@@ -239,6 +239,11 @@ def test_what_cannot_be_stored_is_refused_at_once(tmp_path: Path, step: int, gro
         writer.save(step, {group: {}}, state, {})
 
 
+def test_a_tensor_of_another_device_is_refused_at_once(tmp_path: Path) -> None:
+    with CheckpointWriter(str(tmp_path)) as writer, pytest.raises(UsageError, match=r"layer\.weight.*found .* meta"):
+        writer.save(1, {"weights": {"layer.weight": torch.zeros(2, device="meta")}}, {}, {})
+
+
 @pytest.mark.parametrize("numbers", [{"keep_last": 0}, {"keep_best": -1}])
 def test_numbers_out_of_range_are_refused(tmp_path: Path, numbers: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="expected keep_last"):

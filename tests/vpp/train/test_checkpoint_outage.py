@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -70,17 +71,17 @@ SAVE_LARGE = f"""
 import torch
 from vpp.train.checkpoint_writer import CheckpointWriter
 with CheckpointWriter("{RUN}") as writer:
-    writer.save(2, {{"weights": {{"large": torch.zeros(26 << 20)}}}}, {{}}, {{}})
+    writer.save(2, {{"weights": {{"large": torch.zeros(8 << 20)}}}}, {{}}, {{}})
 """
 
 
 def test_a_process_killed_in_an_upload_leaves_the_checkpoint_before(
-    s3: S3Server, caplog: pytest.LogCaptureFixture
+    s3: S3Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with CheckpointWriter(RUN) as writer:
         writer.save(1, {"weights": {"small": torch.ones(3)}}, {"step": 1}, {})
-    process = subprocess.Popen([sys.executable, "-c", SAVE_LARGE])
-    wait_for_upload(s3, 40 << 20)
+    process = subprocess.Popen([sys.executable, "-c", SAVE_LARGE], env={**os.environ, "TMPDIR": str(tmp_path)})
+    wait_for_upload(s3, 4 << 20)
     process.kill()
     assert process.wait() == -signal.SIGKILL
     checkpoint = read_latest_checkpoint(RUN)
@@ -97,8 +98,8 @@ def test_a_server_that_stays_away_ends_with_one_line_and_intact_checkpoints(s3: 
     writer = CheckpointWriter(RUN, retry_for_s=1)
     writer.save(1, {"weights": {"small": torch.ones(3)}}, {"step": 1}, {})
     writer.wait()
-    writer.save(2, {"weights": {"large": TENSOR}}, {}, {})
-    wait_for_upload(s3, 40 << 20)
+    writer.save(2, {"weights": {"large": TENSOR[: 8 << 20]}}, {}, {})
+    wait_for_upload(s3, 4 << 20)
     s3.stop(signal.SIGKILL)
     with pytest.raises(CheckpointSaveError) as caught:
         writer.close()

@@ -69,7 +69,9 @@ def write_data(folder: Path, num_clips: int) -> tuple[str, list[Path]]:
                     for name, content in contents.items()
                 ]
                 where = {"shard": shard_path("set", f"{shard:06d}"), "members": members, "status": "written"}
-                rows.append({"clip_id": clip_id, "dataset": "set", "split": "train", "source_episode": clip_id, **where})
+                rows.append(
+                    {"clip_id": clip_id, "dataset": "set", "split": "train", "source_episode": clip_id, **where}
+                )
             tar.close()
         with write_file(manifest_url(output, "clips", "set", f"{shard:06d}")) as handle:
             pq.write_table(pa.Table.from_pylist(rows, CLIP_SCHEMA), handle)

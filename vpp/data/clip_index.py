@@ -139,7 +139,7 @@ class ClipIndex:
             First bytes int64 `[len(members), K]` (-1 where there is no such member) and sizes in bytes int32, the same
             shape.
         """
-        places = [MEMBERS.index(name) for name in members]
+        places = np.array([MEMBERS.index(name) for name in members])
         return self._clips.offsets[np.ix_(places, rows)], self._clips.num_bytes[np.ix_(places, rows)]
 
     def models(self, rows: np.ndarray | None = None) -> tuple[ClipModels, ...]:

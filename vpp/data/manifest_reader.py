@@ -217,7 +217,7 @@ class _Names:
     numbers: dict[Any, int] = field(default_factory=dict)
 
     def translate(self, codes: np.ndarray, values: Sequence[Any], dtype: type) -> np.ndarray:
-        table = np.array([self.numbers.setdefault(value, len(self.numbers)) for value in values], dtype)
+        table: np.ndarray = np.array([self.numbers.setdefault(value, len(self.numbers)) for value in values], dtype)
         result: np.ndarray = table[codes]
         return result
 

@@ -146,7 +146,9 @@ def test_curves_tell_loss_by_noise_level_and_by_dataset(tmp_path: Path) -> None:
     curves = EventAccumulator(str(tmp_path / "tensorboard"))
     curves.Reload()
     tags = curves.Tags()["scalars"]
-    assert {"train/loss", "train/grad_norm", "speed/samples_per_s", "speed/data_wait_share", "memory/peak_gb"} <= set(tags)
+    assert {"train/loss", "train/grad_norm", "speed/samples_per_s", "speed/data_wait_share", "memory/peak_gb"} <= set(
+        tags
+    )
     assert {"train_loss_by_dataset/even", "train_loss_by_sigma/sigma<0.5", "train_loss_by_sigma/sigma>=8"} <= set(tags)
     assert [event.step for event in curves.Scalars("train/loss")] == [3, 4, 6, 8, 9, 12]
     steps = read_steps(str(tmp_path))

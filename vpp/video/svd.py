@@ -22,10 +22,12 @@ from diffusers import (
 )
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from schemas import storage
 from schemas.encoder import TEXT_WIDTH
 from schemas.errors import UsageError
 from schemas.settings import from_mapping, to_mapping
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
+from vpp.video.model_folder import local_copy, published
 
 Preset = Literal["tiny", "small", "svd"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
@@ -82,62 +84,83 @@ def load_denoiser(name: str, fallback: DenoiserConfig | None = None) -> tuple[Vi
     """Loads the UNet, float32, and how it is called.
 
     Args:
-        name: Folder or hub id of a diffusers Stable Video Diffusion pipeline, with or without `vpp.json`.
+        name: Folder, URL or hub id of a diffusers Stable Video Diffusion pipeline, with or without `vpp.json`.
         fallback: How a UNet without `vpp.json` is called; the published defaults otherwise.
 
     Raises:
-        UsageError: If there is no such model, or its UNet is not one that text can guide.
+        UsageError: If there is no such model, it is incomplete or pickled, or its UNet is not one that text can guide.
     """
-    try:
-        unet = UNetSpatioTemporalConditionModel.from_pretrained(
-            name, subfolder="unet", torch_dtype=torch.float32, **_variant(name)
-        )
-    except (OSError, ValueError, KeyError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UsageError(
-            f"video model {name}: expected a diffusers Stable Video Diffusion folder or hub id: {reason}"
-        ) from error
+    with local_copy(name, "unet", DESCRIPTION) as folder:
+        try:
+            unet, report = UNetSpatioTemporalConditionModel.from_pretrained(
+                folder,
+                subfolder="unet",
+                torch_dtype=torch.float32,
+                use_safetensors=True,  # the other format is a pickle, which can run code
+                output_loading_info=True,
+                **_variant(folder),
+            )
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise UsageError(
+                f"video model {name}: expected a diffusers Stable Video Diffusion folder with safetensors, or a hub id: "
+                f"{_first_line(error)}"
+            ) from error
+        description = read_description(folder) or ModelDescription(denoiser=fallback or DenoiserConfig())
     found = (unet.config.in_channels, unet.config.out_channels, unet.config.cross_attention_dim)
     if found != (8, 4, 2 * TEXT_WIDTH):
         raise UsageError(
             f"video model {name}: expected 8 input and 4 output channels and cross-attention width {2 * TEXT_WIDTH}, "
             f"found {found}"
         )
-    description = read_description(name) or ModelDescription(denoiser=fallback or DenoiserConfig())
+    if report["missing_keys"]:
+        raise UsageError(
+            f"video model {name}: expected the weights of the whole UNet, found none for {len(report['missing_keys'])} "
+            f"parameters such as {min(report['missing_keys'])}; download it again"
+        )
     return VideoDenoiser(unet, description.denoiser), description
 
 
 def read_description(name: str) -> ModelDescription | None:
-    """What `vpp.json` in a model's folder tells; None where there is none.
+    """What `vpp.json` in a model's folder or URL tells; None where there is none.
 
     Raises:
         UsageError: If it is not ours.
     """
-    path = Path(name) / DESCRIPTION
-    if not path.is_file():
+    path = storage.join(name, DESCRIPTION)
+    if not storage.exists(path):
         return None
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(storage.read_bytes(path))
     except ValueError as error:
-        raise UsageError(f"{path}: expected JSON: {error}") from error
-    return from_mapping(ModelDescription, values, str(path))
+        raise UsageError(f"{path}: expected JSON, found {error}; write the model again or remove the file") from error
+    return from_mapping(ModelDescription, values, path)
 
 
 def load_vae(name: str) -> AutoencoderKLTemporalDecoder:
-    """The VAE of a Stable Video Diffusion folder or hub id (its `vae/`), or of a folder that holds the VAE itself.
+    """The VAE of a Stable Video Diffusion folder, URL or hub id (its `vae/`), or of a local folder that is the VAE.
 
     Raises:
         UsageError: If there is none.
     """
-    subfolder = None if (Path(name) / "config.json").is_file() else "vae"
+    if (Path(name) / "config.json").is_file():
+        return _load_vae(name, name, None)
+    with local_copy(name, "vae") as folder:
+        return _load_vae(name, folder, "vae")
+
+
+def _load_vae(name: str, folder: str, subfolder: str | None) -> AutoencoderKLTemporalDecoder:
     try:
         return AutoencoderKLTemporalDecoder.from_pretrained(
-            name, subfolder=subfolder, torch_dtype=torch.float32, **(_variant(name, "vae") if subfolder else {})
+            folder,
+            subfolder=subfolder,
+            torch_dtype=torch.float32,
+            use_safetensors=True,
+            **_variant(folder, subfolder or ""),
         )
-    except (OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise UsageError(
-            f"latent codec {name}: expected a diffusers SVD folder, hub id or VAE folder: {reason}"
+            f"latent codec {name}: expected a diffusers SVD folder with safetensors, a hub id or a VAE folder: "
+            f"{_first_line(error)}"
         ) from error
 
 
@@ -148,47 +171,62 @@ def save_pipeline(
     description: ModelDescription,
     base: str = "",
 ) -> None:
-    """Writes a diffusers `StableVideoDiffusionPipeline` folder with `vpp.json`, on the local disk.
+    """Writes a diffusers `StableVideoDiffusionPipeline` folder with `vpp.json`; it is complete or absent.
 
     Args:
-        folder: Where to.
+        folder: Path or URL. A model that is there already is replaced.
         unet: Its weights are written in their own type.
         vae: The latent codec of the training data.
         description: Goes into `vpp.json`.
-        base: Folder or hub id whose image encoder goes along. It is never used with text; where there is no base, a
-            small random one stands in, because diffusers asks for one.
+        base: Folder, URL or hub id whose image encoder goes along. It is never used with text; where there is no base,
+            a small random one stands in, because diffusers asks for one.
+
+    Raises:
+        UsageError: If `base` has no image encoder.
     """
-    if base:
-        image_encoder = CLIPVisionModelWithProjection.from_pretrained(base, subfolder="image_encoder")
-        feature_extractor = CLIPImageProcessor.from_pretrained(base, subfolder="feature_extractor")
-    else:
-        image_encoder, feature_extractor = _unused_image_encoder(), CLIPImageProcessor()
-    StableVideoDiffusionPipeline(
-        vae=vae,
-        image_encoder=image_encoder,
-        unet=unet,
-        scheduler=EulerDiscreteScheduler(**_SCHEDULER),
-        feature_extractor=feature_extractor,
-    ).save_pretrained(folder)
-    (Path(folder) / DESCRIPTION).write_text(json.dumps(to_mapping(description), indent=1) + "\n")
+    image_encoder, feature_extractor = _image_encoder(base) if base else _unused_image_encoder()
+    with published(folder) as staged:
+        StableVideoDiffusionPipeline(
+            vae=vae,
+            image_encoder=image_encoder,
+            unet=unet,
+            scheduler=EulerDiscreteScheduler(**_SCHEDULER),
+            feature_extractor=feature_extractor,
+        ).save_pretrained(staged)
+        (Path(staged) / DESCRIPTION).write_text(json.dumps(to_mapping(description), indent=1) + "\n")
 
 
-def _variant(name: str, subfolder: str = "unet") -> dict[str, str]:
+def _variant(folder: str, subfolder: str = "unet") -> dict[str, str]:
     """A folder may hold half-precision weights only, under diffusers' name for them."""
-    folder = os.path.join(name, subfolder)
-    if not os.path.isdir(folder):
-        return {}
-    files = os.listdir(folder)
-    only_half = any(".fp16." in file for file in files) and "diffusion_pytorch_model.safetensors" not in files
-    return {"variant": "fp16"} if only_half and "diffusion_pytorch_model.safetensors.index.json" not in files else {}
+    files = os.listdir(os.path.join(folder, subfolder)) if os.path.isdir(os.path.join(folder, subfolder)) else []
+    weights = [file for file in files if ".safetensors" in file]
+    return {"variant": "fp16"} if weights and all(".fp16" in file for file in weights) else {}
 
 
-def _unused_image_encoder() -> CLIPVisionModelWithProjection:
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _image_encoder(base: str) -> tuple[CLIPVisionModelWithProjection, CLIPImageProcessor]:
+    with local_copy(base, "image_encoder", "feature_extractor") as folder:
+        try:
+            return (
+                CLIPVisionModelWithProjection.from_pretrained(
+                    folder, subfolder="image_encoder", use_safetensors=True, **_variant(folder, "image_encoder")
+                ),
+                CLIPImageProcessor.from_pretrained(folder, subfolder="feature_extractor"),
+            )
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise UsageError(f"image encoder of {base}: expected a diffusers SVD folder: {_first_line(error)}") from error
+
+
+def _unused_image_encoder() -> tuple[CLIPVisionModelWithProjection, CLIPImageProcessor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return CLIPVisionModelWithProjection(
+        encoder = CLIPVisionModelWithProjection(
             CLIPVisionConfig(
                 hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=1,
                 projection_dim=2 * TEXT_WIDTH, image_size=224, patch_size=32,
             )
         )  # fmt: skip
+    return encoder, CLIPImageProcessor()

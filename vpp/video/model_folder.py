@@ -1,0 +1,90 @@
+"""Model folders on any storage: diffusers reads and writes local folders, this module carries them to and from URLs.
+
+A folder is a model once `model_index.json` is there. It is written last, so a model is complete or absent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+
+from fsspec.implementations.local import LocalFileSystem
+
+from schemas import storage
+from schemas.errors import UsageError
+
+INDEX = "model_index.json"
+"""diffusers' description of a pipeline, and the mark that its folder is complete."""
+
+
+@contextlib.contextmanager
+def local_copy(name: str, *parts: str) -> Iterator[str]:
+    """A model as diffusers can open it: a local folder or a hub id as it is, a URL as a download that ends with the block.
+
+    Tensors that are mapped from the download outlive it: the disk space is given back when they are.
+
+    Args:
+        name: Folder, URL of a folder, or hub id.
+        parts: Files and folders below it that are needed, such as `unet`.
+
+    Raises:
+        UsageError: If a folder holds no complete model.
+    """
+    if "://" not in name and not os.path.isdir(name):
+        yield name
+        return
+    if not storage.exists(storage.join(name, INDEX)):
+        raise UsageError(
+            f"video model {name}: expected the folder of a diffusers pipeline, found no {INDEX} in it; "
+            "name such a folder, a URL of one, or a hub id"
+        )
+    fs, path = storage.filesystem(name)
+    if isinstance(fs, LocalFileSystem):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="vpp-model-") as folder:
+        for file in storage.list_files(name):
+            if file.split("/")[0] in parts:
+                target = os.path.join(folder, file)
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                fs.get_file(storage.join(path, file), target)
+        yield folder
+
+
+@contextlib.contextmanager
+def published(url: str) -> Iterator[str]:
+    """An empty local folder whose files become the model at `url` when the block ends, and not at all if it raises.
+
+    A model that is there already is replaced. The folder lies beside a local `url`, so that nothing is copied.
+    """
+    fs, path = storage.filesystem(url)
+    is_local = isinstance(fs, LocalFileSystem)
+    beside = os.path.dirname(path.rstrip("/")) if is_local else None
+    if beside:
+        os.makedirs(beside, exist_ok=True)
+    prefix = f".{os.path.basename(path.rstrip('/'))}{storage.PARTIAL_MARK}{uuid.uuid4().hex[:8]}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=beside) as folder:
+        yield folder
+        files = [os.path.relpath(os.path.join(at, name), folder) for at, _, names in os.walk(folder) for name in names]
+        files.sort(key=lambda file: (file == INDEX, file))
+        _withdraw(url, keep=set(files))
+        for file in files:
+            staged, target = os.path.join(folder, file), storage.join(path, file)
+            if is_local:
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                os.replace(staged, target)
+            else:
+                fs.put_file(staged, target)
+
+
+def _withdraw(url: str, keep: set[str]) -> None:
+    """Takes the mark from a model and removes its files that the next one will not overwrite."""
+    fs, path = storage.filesystem(url)
+    components = {file.split("/")[0] for file in keep if "/" in file}
+    found = storage.list_files(url)
+    stale = [file for file in found if file.split("/")[0] in components and file not in keep]
+    for file in [name for name in found if name == INDEX] + stale:
+        fs.rm_file(storage.join(path, file))

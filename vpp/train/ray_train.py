@@ -19,6 +19,7 @@ from typing import Any
 
 import ray
 import ray.train
+import ray.train.collective
 import ray.train.torch
 import torch
 from tqdm import tqdm
@@ -47,7 +48,7 @@ class WorkerSettings:
     """Whether workers take a GPU each; by default if the cluster has any."""
     cpus_per_worker: int = 0
     """CPUs of a worker; 0 shares those of a cluster without GPUs evenly, and takes 8 beside a GPU."""
-    max_failures: int = 8
+    max_failures: int = 3
     """How often workers that died are started again before the job gives up; preempted nodes do not count."""
     timeout_s: int = 1800
     """How long a worker waits for the others before it counts them as lost."""

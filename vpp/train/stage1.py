@@ -33,9 +33,9 @@ from vpp.train.video_data import VideoData, has_latents, open_video_data
 from vpp.train.video_task import VideoTask
 from vpp.train.video_validation import ValidationSettings, VideoValidation
 from vpp.train.worker import Worker
-from vpp.video.codec_training import CodecSettings, train_codec
+from vpp.video.codec_training import CodecSettings, save_codec, train_codec
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
-from vpp.video.latent_codec import codec_id
+from vpp.video.codec_training import codec_id
 from vpp.video.lora import add_lora, merge_lora
 from vpp.video.objective import ObjectiveSettings
 from vpp.video.svd import (
@@ -167,7 +167,7 @@ def _plan(settings: Stage1Settings) -> _Plan:
     data = open_video_data(settings.data, settings.loading, want_frames, base)
     vae = join(settings.output, "codec") if settings.codec == "train" else settings.codec
     if not vae:
-        vae = data.latent_codec.rpartition("@")[0] or data.latent_codec if settings.preset else settings.base
+        vae = _name_of_codec(data.latent_codec) if settings.preset else settings.base
     loading = to_mapping(settings.loading)
     fixed = {
         "data": data.fingerprint,
@@ -181,6 +181,12 @@ def _plan(settings: Stage1Settings) -> _Plan:
         "batch_size": settings.train.batch_size,
     }
     return _Plan(data, base, vae, fixed)
+
+
+def _name_of_codec(latent_codec: str) -> str:
+    """Where a codec that made stored latents may be found: a folder or hub id, or nothing for a stand-in."""
+    name = latent_codec.rpartition("@")[0] or latent_codec
+    return name if exists(name) or name.count("/") == 1 else ""
 
 
 def _describe_base(settings: Stage1Settings) -> ModelDescription:

@@ -22,7 +22,7 @@ from vpp.train.run_log import RunLog
 from vpp.train.video_data import VideoData
 from vpp.train.worker import Worker
 from vpp.video.denoiser import VideoDenoiser
-from vpp.video.latent_codec import decode_latents, encode_frames
+from vpp.video.predict import decode_latents, encode_frames
 from vpp.video.metrics import compare_with_copy, frame_quality
 from vpp.video.objective import sample_generator
 from vpp.video.predict import predict_latents

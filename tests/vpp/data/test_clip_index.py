@@ -19,8 +19,8 @@ from pipelines.selection import save_selection
 from schemas.errors import UsageError
 from schemas.manifest import CLIP_SCHEMA
 from schemas.storage import join, write_file
+from vpp.data.clip_columns import ClipModels
 from vpp.data.clip_index import ClipIndex
-from vpp.data.manifest_reader import ClipModels
 
 
 def written(clip_id: str, number: int, **columns: object) -> dict[str, object]:

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from schemas.errors import UsageError
 from schemas.layout import selection_url
 from schemas.storage import exists, join, join_inside, list_names, read_bytes
-from vpp.data.manifest_reader import MEMBERS, ClipColumns, ClipModels, read_written_clips
+from vpp.data.clip_columns import MEMBERS, ClipColumns, ClipModels
+from vpp.data.manifest_reader import read_written_clips
 from vpp.data.store_faults import asking_again
 
 logger = logging.getLogger(__name__)

@@ -117,7 +117,7 @@ def read_clips(
 
     Args:
         index: The clips.
-        rows: The wanted ones; the batch has them in this order.
+        rows: The wanted ones, at least one; the batch has them in this order.
         representation: Whether latents or decoded frames are wanted.
         num_threads: How many clips are read or decoded at a time.
         retry_s: How long a store that does not answer is asked again.
@@ -126,6 +126,7 @@ def read_clips(
         DataError: If a clip cannot be read; names clip and shard.
     """
     rows = np.asarray(rows, np.int64)
+    assert len(rows)
     with ClipReader(index, representation, num_threads, retry_s) as reader:
         return reader.start([(-1, np.arange(len(rows)), rows)])[0].result()
 

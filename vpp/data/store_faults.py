@@ -16,6 +16,7 @@ _NAMES = (
     "Disconnected",
     "Timeout",
     "IncompleteRead",
+    "PayloadError",
     "SlowDown",
     "ServiceUnavailable",
     "InternalError",
@@ -25,7 +26,7 @@ _NAMES = (
 
 _ERRNOS = (errno.EBUSY, errno.EREMOTEIO)  # s3fs makes these of 503 and 500
 
-_LONGEST_PAUSE_S = 8.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
 
 _T = TypeVar("_T")
 
@@ -64,7 +65,7 @@ def asking_again(ask: Callable[[], _T], what: str, retry_s: float, closed: threa
     Returns:
         What `ask` returned.
     """
-    deadline, pause_s = time.monotonic() + retry_s, 0.5
+    deadline, pause_s = time.monotonic() + retry_s, _FIRST_PAUSE_S
     closed = closed or threading.Event()
     while True:
         try:

@@ -217,7 +217,9 @@ def _image_encoder(base: str) -> tuple[CLIPVisionModelWithProjection, CLIPImageP
                 CLIPImageProcessor.from_pretrained(folder, subfolder="feature_extractor"),
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise UsageError(f"image encoder of {base}: expected a diffusers SVD folder: {_first_line(error)}") from error
+            raise UsageError(
+                f"image encoder of {base}: expected a diffusers SVD folder: {_first_line(error)}"
+            ) from error
 
 
 def _unused_image_encoder() -> tuple[CLIPVisionModelWithProjection, CLIPImageProcessor]:

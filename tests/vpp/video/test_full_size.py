@@ -19,7 +19,7 @@ PUBLISHED_PARAMETERS = 1_524.6e6
 
 LIMIT_BYTES = 22e9
 
-ONE_STEP = '''
+ONE_STEP = """
 import json, resource, sys
 import torch
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
@@ -52,7 +52,7 @@ found["names_agree"] = list(state) == list(unet.state_dict())
 found["config_agrees"] = description.denoiser == denoiser.config
 found["peak_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps(found))
-'''
+"""
 
 
 @pytest.mark.slow

@@ -280,13 +280,13 @@ class _Training:
     def _resume(self) -> int:
         """Restores the newest checkpoint: rank 0 reads it and sends it to the others."""
         found = read_latest_checkpoint(self.run_url) if self.worker.leads else None
-        state = [found and {"step": found.info.step, "fixed": found.state["fixed"]}]
+        told: list[tuple[int, dict[str, Any]] | None] = [(found.info.step, found.state["fixed"]) if found else None]
         if self.worker.world_size > 1:
-            dist.broadcast_object_list(state, src=0, device=self.worker.device)
-        if state[0] is None:
+            dist.broadcast_object_list(told, src=0, device=self.worker.device)
+        if told[0] is None:
             return 0
-        step: int = state[0]["step"]
-        check_same(self.fixed, state[0]["fixed"], self.run_url)
+        step, begun_with = told[0]
+        check_same(self.fixed, begun_with, self.run_url)
         if step > self.settings.steps:
             raise UsageError(
                 f"{self.run_url}: expected at most --train.steps {self.settings.steps}, found a run that has {step}; "

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from schemas.storage import filesystem, is_local, join, list_names, open_read, write_bytes, write_file
@@ -84,14 +85,9 @@ class RunLog:
         for name, value in metrics.items():
             self._curves.add_scalar(name, value, step)
 
-    def add_picture(self, step: int, name: str, picture: np.ndarray) -> None:
-        """Takes an RGB picture uint8 `[H, W, 3]`."""
-        self._curves.add_image(name, picture, step, dataformats="HWC")
-
-    def add_video(self, step: int, name: str, gif: bytes, height: int, width: int) -> None:
+    def add_video(self, step: int, name: str, gif: bytes) -> None:
         """Takes an animated GIF, which TensorBoard plays."""
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
+        width, height = np.frombuffer(gif, "<u2", count=2, offset=6).tolist()  # GIF's logical screen
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
         writer = self._curves._get_file_writer()
         writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
@@ -132,7 +128,9 @@ def read_steps(run_url: str) -> pa.Table:
     return pa.concat_tables(tables).sort_by("step")
 
 
-def by_group(names: Sequence[str], groups: Sequence[Any], values: np.ndarray, prefix: str) -> dict[str, float]:
+def by_group(
+    names: Sequence[str], groups: Sequence[Any] | np.ndarray, values: np.ndarray, prefix: str
+) -> dict[str, float]:
     """Means of values by the group that each belongs to, as metrics; groups without values are left out.
 
     >>> by_group(["low", "high"], ["low", "low"], np.array([1.0, 3.0]), "loss/")

@@ -23,7 +23,9 @@ from diffusers import AutoencoderKLTemporalDecoder
 from schemas.errors import UsageError
 from schemas.settings import commit, to_mapping
 from schemas.storage import check_writable, exists, join, read_bytes, write_bytes
+from vpp.data.loader import ClipLoader
 from vpp.data.settings import DataSettings
+from vpp.data.streams import training_order
 from vpp.train.checkpoint import read_latest_checkpoint
 from vpp.train.engine import Outcome, TrainSettings, check_same, train
 from vpp.train.optimizer import OptimizerSettings
@@ -33,9 +35,8 @@ from vpp.train.video_data import VideoData, has_latents, open_video_data
 from vpp.train.video_task import VideoTask
 from vpp.train.video_validation import ValidationSettings, VideoValidation
 from vpp.train.worker import Worker
-from vpp.video.codec_training import CodecSettings, save_codec, train_codec
+from vpp.video.codec_training import CodecSettings, codec_id, save_codec, train_codec
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
-from vpp.video.codec_training import codec_id
 from vpp.video.lora import add_lora, merge_lora
 from vpp.video.objective import ObjectiveSettings
 from vpp.video.svd import (
@@ -133,7 +134,9 @@ def run_stage1(settings: Stage1Settings) -> Outcome:
     name = f"stage1-{hashlib.sha256(settings.output.encode()).hexdigest()[:8]}"
     if settings.codec == "train" and not exists(plan.vae):
         alone = replace(settings.workers, num_workers=1, min_workers=0)
-        outcome = run_on_workers(partial(_train_codec, settings), alone, settings.small_codec.steps, f"{name}-codec")
+        outcome = run_on_workers(
+            partial(_train_codec, settings), alone, settings.small_codec.num_steps, f"{name}-codec"
+        )
         if not outcome.is_finished:
             return Outcome(0, is_finished=False)
     return run_on_workers(partial(_train, settings), settings.workers, settings.train.steps, name)
@@ -161,8 +164,8 @@ def _plan(settings: Stage1Settings) -> _Plan:
     want_frames = bool(settings.codec) or not has_latents(settings.data, settings.loading)
     if want_frames and settings.preset and not settings.codec:
         raise UsageError(
-            f"--data {settings.data}: expected clips with latents, found clips without; preprocess them with --latents, "
-            "or encode them in training with --codec NAME or --codec train"
+            f"--data {settings.data}: expected clips with latents, found clips without; preprocess them with "
+            "--latents, or encode them in training with --codec NAME or --codec train"
         )
     data = open_video_data(settings.data, settings.loading, want_frames, base)
     vae = join(settings.output, "codec") if settings.codec == "train" else settings.codec
@@ -211,9 +214,12 @@ def _write_record(settings: Stage1Settings, plan: _Plan) -> None:
 def _train_codec(settings: Stage1Settings, worker: Worker) -> Outcome:
     """Trains the small VAE on the clips of the run, and keeps it under the run."""
     data = _plan(settings).data
-    vae = train_codec(frame_batches(data, settings.small_codec), settings.small_codec, worker)
+    order = training_order(data.index, data.train, settings.loading, settings.train.seed, global_batch=1)
+    with ClipLoader(data.index, order, representation="frames", retry_s=settings.loading.retry_s) as loader:
+        clips = (batch.frames[0].numpy() for batch in loader if batch.frames is not None)
+        vae = train_codec(clips, settings.small_codec, worker.progress)
     save_codec(join(settings.output, "codec"), vae)
-    return Outcome(settings.small_codec.steps, is_finished=True)
+    return Outcome(settings.small_codec.num_steps, is_finished=True)
 
 
 def _train(settings: Stage1Settings, worker: Worker) -> Outcome:

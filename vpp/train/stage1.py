@@ -160,6 +160,8 @@ class _Plan:
 
 
 def _plan(settings: Stage1Settings) -> _Plan:
+    if not settings.data:
+        raise UsageError("--data: expected the output of jobs/preprocess.py, found nothing")
     base = None if settings.preset else _describe_base(settings)
     want_frames = bool(settings.codec) or not has_latents(settings.data, settings.loading)
     if want_frames and settings.preset and not settings.codec:
@@ -167,7 +169,8 @@ def _plan(settings: Stage1Settings) -> _Plan:
             f"--data {settings.data}: expected clips with latents, found clips without; preprocess them with "
             "--latents, or encode them in training with --codec NAME or --codec train"
         )
-    data = open_video_data(settings.data, settings.loading, want_frames, base)
+    config = base.denoiser if base else settings.model
+    data = open_video_data(settings.data, settings.loading, config.num_frames, want_frames, base)
     vae = join(settings.output, "codec") if settings.codec == "train" else settings.codec
     if not vae:
         vae = _name_of_codec(data.latent_codec) if settings.preset else settings.base
@@ -177,7 +180,7 @@ def _plan(settings: Stage1Settings) -> _Plan:
         "start": settings.preset or settings.base,
         "codec": settings.codec or data.latent_codec,
         "lora_rank": settings.lora_rank,
-        "model": to_mapping(base.denoiser if base else settings.model),
+        "model": to_mapping(config),
         "objective": to_mapping(settings.objective),
         "order": {name: loading[name] for name in ("mixture", "cameras", "piece_clips", "shuffle_pieces")},
         "seed": settings.train.seed,

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from i3d_stand_in import MeanColours
 from scipy.linalg import sqrtm
-from torch import nn
 
 from schemas.errors import UsageError
 from vpp.video.fvd import frechet_distance, i3d_features, load_i3d
@@ -42,18 +42,6 @@ def test_a_set_is_at_no_distance_from_itself_even_with_fewer_clips_than_features
 def test_a_single_clip_has_no_distribution() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         frechet_distance(torch.zeros(1, 4), torch.zeros(5, 4))
-
-
-class MeanColours(nn.Module):
-    """Stands for I3D, with its signature: the mean of each channel in the first and second half of the clip."""
-
-    def forward(self, x: torch.Tensor, rescale: bool = False, resize: bool = False, return_features: bool = False):
-        if rescale:
-            x = x / 127.5 - 1.0
-        halves = torch.stack([x[:, :, :5].mean(dim=[2, 3, 4]), x[:, :, 5:].mean(dim=[2, 3, 4])], dim=1)
-        if not (resize and return_features):
-            return halves[:, 0] * 0.0
-        return halves.flatten(1)
 
 
 @pytest.fixture

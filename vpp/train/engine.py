@@ -214,7 +214,7 @@ class _Training:
             places = places if len(places) else np.array([0])
             with self.wrapped.accumulating(is_last=number == num_micro - 1), self._arithmetic():
                 losses = self.task.loss(self.wrapped.module, share, places.tolist())
-                (losses.sum() * (weight * world_size / settings.batch_size)).backward()
+                torch.autograd.backward(losses.sum() * (weight * world_size / settings.batch_size))
             if weight:
                 self.window.put(self.step, share.positions[places], losses.detach())
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]

@@ -89,7 +89,7 @@ class RunLog:
         """Takes an animated GIF, which TensorBoard plays."""
         width, height = np.frombuffer(gif, "<u2", count=2, offset=6).tolist()  # GIF's logical screen
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
-        writer = self._curves._get_file_writer()
+        writer = self._curves._get_file_writer()  # type: ignore[no-untyped-call]
         writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
 
     def flush(self) -> None:

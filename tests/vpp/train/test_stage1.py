@@ -114,7 +114,9 @@ def test_a_model_that_was_trained_can_be_trained_further_and_keeps_its_way_of_be
 
 def test_frames_are_encoded_in_training_where_a_codec_is_named(tmp_path: Path) -> None:
     write_video_dataset(str(tmp_path / "data"), {"blocks": 4}, video=clip_video(0))
-    options = OPTIONS.replace("--train.steps 4", "--train.steps 1").replace("--train.batch-size 3", "--train.batch-size 1")
+    options = OPTIONS.replace("--train.steps 4", "--train.steps 1").replace(
+        "--train.batch-size 3", "--train.batch-size 1"
+    )
     options = options.replace("--validation.num-videos 1", "--validation.num-videos 0") + " --codec train"
     options += " --small-codec.num-steps 2 --small-codec.runs-per-step 1"
     outcome = run_stage1(settings(tmp_path / "data", tmp_path / "run", options))

@@ -194,7 +194,7 @@ def no_output(folder: Path) -> Stage1Settings:
         (base_of_another_codec, f"model's latent codec '{OTHER}', found clips of '{LATENT_CODEC}'"),
         (base_of_another_text_encoder, f"model's text encoder '{OTHER}', found clips of '{TEXT_ENCODER}'"),
         (clips_of_another_length, "clips of 8 frames as the model's, found 16"),
-        (no_base, "expected a diffusers SVD folder"),
+        (no_base, "expected the folder of a diffusers pipeline"),
         (no_selection, "drawers"),
         (unknown_dataset, "'b'"),
         (no_output, "--output"),

@@ -35,10 +35,13 @@ from vpp.train.video_data import VideoData, has_latents, open_video_data
 from vpp.train.video_task import VideoTask
 from vpp.train.video_validation import ValidationSettings, VideoValidation
 from vpp.train.worker import Worker
-from vpp.video.codec_training import CodecSettings, codec_id, save_codec, train_codec
+from vpp.video.codec_training import CodecSettings, save_codec, train_codec
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
+from vpp.video.latent_codec import codec_id
 from vpp.video.lora import add_lora, merge_lora
+from vpp.video.model_folder import INDEX
 from vpp.video.objective import ObjectiveSettings
+from vpp.video.plane_convolution import use_plane_convolutions
 from vpp.video.svd import (
     ModelDescription,
     load_denoiser,
@@ -132,10 +135,10 @@ def run_stage1(settings: Stage1Settings) -> Outcome:
     if _is_exported(settings):
         return Outcome(settings.train.steps, is_finished=True)
     name = f"stage1-{hashlib.sha256(settings.output.encode()).hexdigest()[:8]}"
-    if settings.codec == "train" and not exists(plan.vae):
+    if settings.codec == "train" and not exists(join(plan.vae, INDEX)):
         alone = replace(settings.workers, num_workers=1, min_workers=0)
         outcome = run_on_workers(
-            partial(_train_codec, settings), alone, settings.small_codec.num_steps, f"{name}-codec"
+            partial(_train_codec, settings), alone, settings.small_codec.steps, f"{name}-codec"
         )
         if not outcome.is_finished:
             return Outcome(0, is_finished=False)
@@ -222,7 +225,7 @@ def _train_codec(settings: Stage1Settings, worker: Worker) -> Outcome:
         clips = (batch.frames[0].numpy() for batch in loader if batch.frames is not None)
         vae = train_codec(clips, settings.small_codec, worker.progress)
     save_codec(join(settings.output, "codec"), vae)
-    return Outcome(settings.small_codec.num_steps, is_finished=True)
+    return Outcome(settings.small_codec.steps, is_finished=True)
 
 
 def _train(settings: Stage1Settings, worker: Worker) -> Outcome:
@@ -235,6 +238,8 @@ def _train(settings: Stage1Settings, worker: Worker) -> Outcome:
     if settings.lora_rank:
         add_lora(denoiser.unet, settings.lora_rank, alpha=settings.lora_rank)
     denoiser.to(worker.device)
+    if worker.device.type == "cpu":
+        use_plane_convolutions(denoiser.unet)
     validation = None
     if settings.train.validate_every and len(plan.data.held_out):
         validation = VideoValidation(plan.data, settings.validation, vae, worker, settings.output)

@@ -137,9 +137,7 @@ def run_stage1(settings: Stage1Settings) -> Outcome:
     name = f"stage1-{hashlib.sha256(settings.output.encode()).hexdigest()[:8]}"
     if settings.codec == "train" and not exists(join(plan.vae, INDEX)):
         alone = replace(settings.workers, num_workers=1, min_workers=0)
-        outcome = run_on_workers(
-            partial(_train_codec, settings), alone, settings.small_codec.steps, f"{name}-codec"
-        )
+        outcome = run_on_workers(partial(_train_codec, settings), alone, settings.small_codec.steps, f"{name}-codec")
         if not outcome.is_finished:
             return Outcome(0, is_finished=False)
     return run_on_workers(partial(_train, settings), settings.workers, settings.train.steps, name)

@@ -122,7 +122,7 @@ def train_codec(
             whole = step >= settings.steps - settings.whole_steps
             batch = torch.from_numpy(_draw(latest, settings, rng, whole)).to(device)
             losses = _step(vae, batch, settings, noise)
-            (losses["l1"] + settings.kl_weight * losses["kl"]).backward()
+            torch.autograd.backward(losses["l1"] + settings.kl_weight * losses["kl"])
             torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
             optimizer.step()
             schedule.step()

@@ -72,7 +72,7 @@ def clip_scenes(data: str, clip_ids: Sequence[str], text: str = "") -> list[Scen
     if unknown:
         raise UsageError(
             f"--clip {' '.join(unknown)}: expected ids of written clips of {data}, such as "
-            f"{next(iter(row_of))}; jobs/query.py {data} captions lists them"
+            f'{next(iter(row_of))}; list them with jobs/query.py {data} "select clip_id, caption from clips"'
         )
     rows = np.array([row_of[clip_id] for clip_id in clip_ids])
     try:

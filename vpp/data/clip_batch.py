@@ -75,28 +75,38 @@ class PendingBatch:
     _views: dict[str, np.ndarray] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def put(self, member: str, place: int, values: np.ndarray, where: str) -> None:
-        """Copies what was read of one clip to its place; the first one tells the shape of all.
+    def allocate(self, member: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        """Makes the tensor that takes a member of all clips, `[b, *shape]`.
+
+        NumPy's memory comes from malloc's heap, which gives a freed batch's pages to the next: on a CPU new pages cost
+        more than copying into them. Page-locked memory is kept by PyTorch.
+        """
+        full = (len(self.rows), *shape)
+        if self.pin_memory:
+            torch_dtype = torch.uint8 if dtype == np.uint8 else torch.float16
+            self._tensors[member] = torch.empty(full, dtype=torch_dtype, pin_memory=True)
+        else:
+            self._tensors[member] = torch.from_numpy(np.empty(full, dtype))
+        self._views[member] = self._tensors[member].numpy()
+
+    def put(self, member: str, place: int, values: np.ndarray) -> None:
+        """Copies what was read of one clip to its place.
 
         Args:
             member: The member it was read from.
             place: The clip's place in this batch.
             values: uint8 or float16.
-            where: The clip and its shard, for the message.
 
         Raises:
-            DataError: `unequal_shapes` if another clip of the batch has another shape.
+            DataError: `unequal_shapes` if a clip before had another shape.
         """
         with self._lock:
             if member not in self._views:
-                shape = (len(self.rows), *values.shape)
-                dtype = torch.uint8 if values.dtype == np.uint8 else torch.float16
-                self._tensors[member] = torch.empty(shape, dtype=dtype, pin_memory=self.pin_memory)
-                self._views[member] = self._tensors[member].numpy()
+                self.allocate(member, values.shape, values.dtype)
         view = self._views[member]
         if view.shape[1:] != values.shape:
-            expected = f"expected {member} of shape {list(view.shape[1:])} as in other clips of the batch"
-            raise DataError("unequal_shapes", f"{expected}, found {list(values.shape)} in {where}")
+            expected = f"expected {member} of shape {list(view.shape[1:])} as in the clips before"
+            raise DataError("unequal_shapes", f"{expected}, found {list(values.shape)}")
         np.copyto(view[place], values)  # lets other threads run meanwhile
 
     def result(self) -> ClipBatch:

@@ -21,6 +21,8 @@ from vpp.data.video_frames import decode_clip
 StepRows = tuple[int, np.ndarray, np.ndarray]
 """A step, and positions in the global batch and rows of the clips that are wanted of it."""
 
+_TASKS_PER_THREAD = 4  # enough for threads to end together, few enough for tasks to cost little
+
 
 class ClipReader:
     """A pool of threads that fills batches. To be closed, or used in a `with` block.
@@ -45,6 +47,8 @@ class ClipReader:
         self._reader = RangeReader(index, retry_s)
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="clip-reader")
         self._pin_memory = pin_memory and torch.cuda.is_available()
+        self._num_threads = num_threads
+        self._shapes: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
 
     def start(self, steps: Sequence[StepRows]) -> list[PendingBatch]:
         """Begins to read the batches of some steps, the first one first; near clips of all of them are read together.
@@ -58,22 +62,35 @@ class ClipReader:
             )
             for step, positions, rows in steps
         ]
+        for batch in batches:
+            for member, (shape, dtype) in list(self._shapes.items()):
+                batch.allocate(member, shape, dtype)  # in this thread, whose memory is used again
         targets = [(batch, place) for batch in batches for place in range(len(batch.rows))]
-        for read in plan_reads(self._index, np.concatenate([batch.rows for batch in batches]), self._members):
-            future = self._pool.submit(self._fill, read, targets)
-            for batch in {id(batch): batch for batch in (targets[place][0] for place, _ in read.samples)}.values():
+        reads = plan_reads(self._index, np.concatenate([batch.rows for batch in batches]), self._members)
+        per_task = max(1, len(reads) // (_TASKS_PER_THREAD * self._num_threads))
+        for first in range(0, len(reads), per_task):
+            task = reads[first : first + per_task]
+            future = self._pool.submit(self._fill, task, targets)
+            for batch in {
+                id(targets[place][0]): targets[place][0] for read in task for place, _ in read.samples
+            }.values():
                 batch.futures.append(future)
         return batches
 
-    def _fill(self, read: RangeRead, targets: Sequence[tuple[PendingBatch, int]]) -> None:
-        batch, place = targets[read.samples[0][0]]
-        content = memoryview(self._reader.read(read, batch.clip_ids[place]))
-        for sample, ranges in read.samples:
-            batch, place = targets[sample]
-            where = f"clip {batch.clip_ids[place]} in {self._index.shard_url(read.shard_code)}"
-            for member, span in zip(self._members, ranges, strict=True):
-                part = content[span.start - read.start : span.end - read.start]
-                batch.put(member, place, _decode(member, part, where), where)
+    def _fill(self, reads: Sequence[RangeRead], targets: Sequence[tuple[PendingBatch, int]]) -> None:
+        for read in reads:
+            batch, place = targets[read.samples[0][0]]
+            content = memoryview(self._reader.read(read, batch.clip_ids[place]))
+            for sample, ranges in read.samples:
+                batch, place = targets[sample]
+                try:
+                    for member, span in zip(self._members, ranges, strict=True):
+                        values = _decode(member, content[span.start - read.start : span.end - read.start])
+                        batch.put(member, place, values)
+                        self._shapes[member] = values.shape, values.dtype
+                except DataError as error:
+                    where = f"clip {batch.clip_ids[place]} in {self._index.shard_url(read.shard_code)}"
+                    raise DataError(error.reason, f"{where}: {error.detail}") from error
 
     def close(self) -> None:
         """Drops what is waiting and ends the threads, once each has finished its read."""
@@ -100,7 +117,7 @@ def read_clips(
 
     Args:
         index: The clips.
-        rows: The wanted ones; the batch has them in this order.
+        rows: The wanted ones, at least one; the batch has them in this order.
         representation: Whether latents or decoded frames are wanted.
         num_threads: How many clips are read or decoded at a time.
         retry_s: How long a store that does not answer is asked again.
@@ -109,17 +126,17 @@ def read_clips(
         DataError: If a clip cannot be read; names clip and shard.
     """
     rows = np.asarray(rows, np.int64)
+    assert len(rows)
     with ClipReader(index, representation, num_threads, retry_s) as reader:
         return reader.start([(-1, np.arange(len(rows)), rows)])[0].result()
 
 
-def _decode(member: str, content: memoryview, where: str) -> np.ndarray:
+def _decode(member: str, content: memoryview) -> np.ndarray:
     if member == VIDEO:
-        return decode_clip(content, where)
-    values = npy_view(content, where)
+        return decode_clip(content)
+    values = npy_view(content)
     if values.dtype != np.float16:
-        raise DataError("corrupt_array", f"expected {member} in float16, found {values.dtype} in {where}")
+        raise DataError("corrupt_array", f"expected {member} in float16, found {values.dtype}")
     if member == TEXT_TOKENS_NPY and values.shape != (TEXT_TOKENS, TEXT_WIDTH):
-        expected = f"expected text tokens [{TEXT_TOKENS}, {TEXT_WIDTH}]"
-        raise DataError("corrupt_array", f"{expected}, found {list(values.shape)} in {where}")
+        raise DataError("corrupt_array", f"expected {member} [{TEXT_TOKENS}, {TEXT_WIDTH}], found {list(values.shape)}")
     return values

@@ -19,12 +19,10 @@ import pyarrow.parquet as pq
 from schemas.errors import UsageError
 from schemas.layout import manifest_folder
 from schemas.manifest import CLIP_SCHEMA
-from schemas.shard import LATENTS_NPY, TEXT_TOKENS_NPY, VIDEO
+from schemas.shard import LATENTS_NPY
 from schemas.storage import join, list_files, read_bytes
-from vpp.data.store_faults import asking_again
-
-MEMBERS = (VIDEO, LATENTS_NPY, TEXT_TOKENS_NPY)
-"""The members of a clip that training reads."""
+from schemas.store_faults import retry_passing_faults
+from vpp.data.clip_columns import MEMBERS, ClipColumns, ClipModels
 
 HELD_OUT_SPLITS = ("val", "valid", "validation", "test")
 """Names of splits that are not trained on."""
@@ -34,68 +32,6 @@ _COLUMNS = (
     "clip_id", "dataset", "split", "source_episode", "status", "shard", "members", "camera", *_MODEL_COLUMNS,
 )  # fmt: skip
 _NUM_THREADS = 16  # a store answers many requests at a time
-
-
-@dataclass(frozen=True)
-class ClipModels:
-    """Which frozen models a clip's embeddings come from, as it stands in the manifest.
-
-    Attributes:
-        text_encoder: Name and revision; empty without text embeddings.
-        text_encoder_is_stand_in: True for random weights.
-        latent_codec: Name and revision; empty without latents.
-        latent_codec_is_stand_in: True for random weights.
-        has_latents: Whether latents are stored.
-    """
-
-    text_encoder: str
-    text_encoder_is_stand_in: bool
-    latent_codec: str
-    latent_codec_is_stand_in: bool
-    has_latents: bool
-
-
-@dataclass(frozen=True, eq=False)
-class ClipColumns:
-    """`N` clips as columns; codes are positions in the tuple of names beside them.
-
-    Attributes:
-        clip_ids: Arrow large_string `[N]`.
-        dataset_codes: int16 `[N]`, of `datasets`.
-        camera_codes: int16 `[N]`, of `cameras`.
-        shard_codes: int32 `[N]`, of `shards`, which are (dataset, path below `<output>/clips/shards`, manifest part).
-        model_codes: int16 `[N]`, of `models`.
-        episode_hashes: uint64 `[N]`: the same for all clips of a source episode, and spread evenly.
-        is_held_out: bool `[N]`: whether the source itself holds the clip out of training.
-        offsets: int64 `[len(MEMBERS), N]`: first byte in the shard; -1 where a clip has no such member.
-        num_bytes: int32 `[len(MEMBERS), N]`.
-    """
-
-    clip_ids: pa.LargeStringArray
-    dataset_codes: np.ndarray
-    camera_codes: np.ndarray
-    shard_codes: np.ndarray
-    model_codes: np.ndarray
-    episode_hashes: np.ndarray
-    is_held_out: np.ndarray
-    offsets: np.ndarray
-    num_bytes: np.ndarray
-    datasets: tuple[str, ...] = ()
-    cameras: tuple[str, ...] = ()
-    shards: tuple[tuple[str, str, str], ...] = ()
-    models: tuple[ClipModels, ...] = ()
-
-    def take(self, rows: np.ndarray) -> ClipColumns:
-        """Some of the clips, in this order."""
-        taken = {
-            name: getattr(self, name)[..., rows]
-            for name in (
-                "dataset_codes", "camera_codes", "shard_codes", "model_codes", "episode_hashes", "is_held_out",
-                "offsets", "num_bytes",
-            )
-        }  # fmt: skip
-        names = {name: getattr(self, name) for name in ("datasets", "cameras", "shards", "models")}
-        return ClipColumns(clip_ids=self.clip_ids.take(pa.array(rows)), **taken, **names)
 
 
 def read_written_clips(url: str, retry_s: float) -> ClipColumns:
@@ -109,14 +45,14 @@ def read_written_clips(url: str, retry_s: float) -> ClipColumns:
         UsageError: If there is no manifest, no written clip, or a part has other columns.
     """
     folder = manifest_folder(url, "clips")
-    names = asking_again(lambda: list_files(folder, ".parquet"), folder, retry_s)
+    names = retry_passing_faults(lambda: list_files(folder, ".parquet"), f"listing {folder}", retry_s)
     names = [name for name in names if name.count("/") == 1]
     if not names:
         raise UsageError(f"data {url}: expected the output of jobs/preprocess.py, found no manifest below {folder}")
 
     def read(name: str) -> _Part | None:
         part_url = join(folder, name)
-        return _read_part(asking_again(lambda: read_bytes(part_url), part_url, retry_s), part_url)
+        return _read_part(retry_passing_faults(lambda: read_bytes(part_url), f"reading {part_url}", retry_s), part_url)
 
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         parts = [part for part in pool.map(read, names) if part is not None]
@@ -217,7 +153,7 @@ class _Names:
     numbers: dict[Any, int] = field(default_factory=dict)
 
     def translate(self, codes: np.ndarray, values: Sequence[Any], dtype: type) -> np.ndarray:
-        table = np.array([self.numbers.setdefault(value, len(self.numbers)) for value in values], dtype)
+        table: np.ndarray = np.array([self.numbers.setdefault(value, len(self.numbers)) for value in values], dtype)
         result: np.ndarray = table[codes]
         return result
 

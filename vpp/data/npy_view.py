@@ -16,12 +16,8 @@ from schemas.errors import DataError
 _MAGIC_BYTES = 10  # magic 6, version 2, length of the header 2 (format 1.0)
 
 
-def npy_view(content: memoryview, where: str) -> np.ndarray:
+def npy_view(content: memoryview) -> np.ndarray:
     """A read-only array over the bytes of an `.npy` file. Object arrays, which hold pickles, are refused.
-
-    Args:
-        content: The file.
-        where: What it is of, for the message.
 
     Raises:
         DataError: `corrupt_array` if it is no such file, or has another length than its header says.
@@ -31,7 +27,7 @@ def npy_view(content: memoryview, where: str) -> np.ndarray:
         shape, dtype = _header(bytes(content[:length]))
         return np.frombuffer(content[length:], dtype).reshape(shape)
     except ValueError as error:
-        raise DataError("corrupt_array", f"expected an array in NumPy's format: {error} ({where})") from error
+        raise DataError("corrupt_array", f"expected an array in NumPy's format: {error}") from error
 
 
 @lru_cache(maxsize=64)

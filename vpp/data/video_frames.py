@@ -15,12 +15,11 @@ _CLOSED = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2", "protocol_whitelist": 
 """Only containers that hold their own frames: a playlist would have FFmpeg read other files or the network."""
 
 
-def decode_clip(data: bytes | memoryview, where: str) -> np.ndarray:
+def decode_clip(data: bytes | memoryview) -> np.ndarray:
     """Decodes a clip's frames.
 
     Args:
         data: The MP4 file.
-        where: The clip and its shard, for the message.
 
     Returns:
         RGB uint8 `[16, H, W, 3]`.
@@ -28,19 +27,19 @@ def decode_clip(data: bytes | memoryview, where: str) -> np.ndarray:
     Raises:
         DataError: `decode_error`, or `wrong_num_frames`.
     """
-    frames = []
+    frames: list[np.ndarray] = []
     try:
         with av.open(io.BytesIO(data), "r", options=_CLOSED) as container:
             if not container.streams.video:
-                raise DataError("decode_error", f"expected a video stream, found none in {where}")
+                raise DataError("decode_error", "expected a video stream, found none")
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1  # the caller's threads add up to the cores they were given
             for frame in container.decode(stream):
                 if frame.is_corrupt:
-                    raise DataError("decode_error", f"frame {len(frames)} is damaged in {where}")
+                    raise DataError("decode_error", f"frame {len(frames)} is damaged")
                 frames.append(frame.to_ndarray(format="rgb24"))
     except av.error.FFmpegError as error:
-        raise DataError("decode_error", f"FFmpeg: {error.strerror or error} ({where})") from error
+        raise DataError("decode_error", f"FFmpeg: {error.strerror or error}") from error
     if len(frames) != NUM_FRAMES:
-        raise DataError("wrong_num_frames", f"expected {NUM_FRAMES} frames, found {len(frames)} in {where}")
+        raise DataError("wrong_num_frames", f"expected {NUM_FRAMES} frames, found {len(frames)}")
     return np.stack(frames)

@@ -22,7 +22,7 @@ def karras_sigmas(num_steps: int, sigma_min: float = 0.002, sigma_max: float = 7
     The defaults are those of Stable Video Diffusion's scheduler.
 
     >>> [round(float(sigma), 3) for sigma in karras_sigmas(3)]
-    [700.0, 15.604, 0.002, 0.0]
+    [700.0, 15.59, 0.002, 0.0]
     """
     ramp = torch.linspace(0, 1, num_steps, dtype=torch.float64)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)

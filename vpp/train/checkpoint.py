@@ -11,11 +11,11 @@ trusts it; hence this store, which also opens without Ray. `checkpoint_writer.py
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,31 +26,19 @@ from safetensors.torch import load_file
 from schemas.errors import DataError, UsageError
 from schemas.storage import join, list_names, list_sizes, local_copy, read_bytes
 from schemas.store_faults import retry_passing_faults
-
-FORMAT = 1
-"""Written into `complete.json` and `state.json`; a reader refuses any other."""
-
-STATE_FILE = "state.json"
-COMPLETE_FILE = "complete.json"
-TENSOR_SUFFIX = ".safetensors"
+from vpp.train.checkpoint_format import (
+    COMPLETE_FILE,
+    STATE_FILE,
+    TENSOR_SUFFIX,
+    CheckpointInfo,
+    StoredFile,
+    parse_completion,
+    parse_state,
+    unreadable,
+)
 
 _STEP_FOLDER = re.compile(r"step_(\d{8,})")
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class CheckpointInfo:
-    """A checkpoint that is complete.
-
-    Attributes:
-        step: Optimiser steps done.
-        url: Its folder.
-        metrics: What was measured at this step; NaN where a value was not finite.
-    """
-
-    step: int
-    url: str
-    metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -220,42 +208,6 @@ def read_checkpoint(info: CheckpointInfo, groups: Sequence[str] | None = None, r
     return Checkpoint(stored, tensors, state)
 
 
-@dataclass(frozen=True)
-class StoredFile:
-    """What `complete.json` says about a file."""
-
-    num_bytes: int
-    sha256: str
-
-
-def completion_bytes(step: int, metrics: Mapping[str, float], files: Mapping[str, StoredFile]) -> bytes:
-    """Content of `complete.json`."""
-    described = {name: {"num_bytes": file.num_bytes, "sha256": file.sha256} for name, file in files.items()}
-    return _json_bytes({"format": FORMAT, "step": step, "metrics": _finite_or_null(metrics), "files": described})
-
-
-def state_bytes(step: int, metrics: Mapping[str, float], state: Mapping[str, Any]) -> bytes:
-    """Content of `state.json`.
-
-    Raises:
-        TypeError, ValueError: If `state` holds something else than finite numbers, text, booleans, None, lists, dicts.
-    """
-    return _json_bytes({"format": FORMAT, "step": step, "metrics": _finite_or_null(metrics), "state": dict(state)})
-
-
-def _json_bytes(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
-
-
-def _finite_or_null(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON knows no NaN, and a run that diverged must be stored too."""
-    return {name: float(value) if math.isfinite(value) else None for name, value in metrics.items()}
-
-
-def _or_nan(metrics: Mapping[str, float | None]) -> dict[str, float]:
-    return {str(name): math.nan if value is None else float(value) for name, value in metrics.items()}
-
-
 def _found_with_warnings(run_url: str, retry_for_s: float) -> list[CheckpointInfo]:
     found, skipped = find_checkpoints(run_url, retry_for_s=retry_for_s)
     for one in skipped:
@@ -267,79 +219,47 @@ def _warn_skipped(skipped: SkippedCheckpoint) -> None:
     _log.warning("checkpoint %s is skipped: %s", skipped.url, skipped.reason)
 
 
-def _unreadable(detail: str) -> DataError:
-    return DataError("unreadable_checkpoint", detail)
-
-
 def _read_completion(url: str, step: int) -> tuple[CheckpointInfo, dict[str, StoredFile]]:
-    """Reads `complete.json`, whose every field must be there."""
     where = join(url, COMPLETE_FILE)
     try:
-        value = json.loads(read_bytes(where))
+        data = read_bytes(where)
     except FileNotFoundError:
-        raise _unreadable(f"expected {where}, which is written last, found none: the writing was cut short") from None
-    except ValueError as error:
-        raise _unreadable(f"expected JSON in {where}, found: {error}") from error
-    _check_format(value, where)
-    try:
-        files = {str(name): StoredFile(int(x["num_bytes"]), str(x["sha256"])) for name, x in value["files"].items()}
-        stored_step, metrics = int(value["step"]), _or_nan(value["metrics"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _unreadable(f"expected step, metrics and files in {where}, found: {error!r}") from error
-    if stored_step != step or STATE_FILE not in files or any("/" in name for name in files):
-        raise _unreadable(f"expected step {step} and {STATE_FILE} in {where}, found step {stored_step}, {list(files)}")
-    return CheckpointInfo(step, url, metrics), files
-
-
-def _check_format(value: Any, where: str) -> None:
-    if not isinstance(value, dict) or not isinstance(value.get("format"), int):
-        raise _unreadable(f"expected an object with a format in {where}, found {str(value)[:80]!r}")
-    if value["format"] != FORMAT:
-        raise UsageError(
-            f"expected checkpoint format {FORMAT} in {where}, found {value['format']}; "
-            "read it with the version that wrote it"
-        )
+        raise unreadable(f"expected {where}, which is written last, found none: the writing was cut short") from None
+    return parse_completion(data, url, step)
 
 
 def _check_size(url: str, found: int | None, expected: int) -> None:
     if found != expected:
         what = "no file" if found is None else f"{found} bytes"
-        raise _unreadable(f"expected {expected} bytes in {url}, found {what}")
+        raise unreadable(f"expected {expected} bytes in {url}, found {what}")
 
 
-def _check_content(path: str, url: str, expected: StoredFile) -> None:
-    """Reads a local file once, before anything in it is believed."""
-    with open(path, "rb") as handle:
-        found = hashlib.file_digest(handle, "sha256").hexdigest()
-        _check_size(url, handle.tell(), expected.num_bytes)
-    if found != expected.sha256:
-        raise _unreadable(f"expected SHA-256 {expected.sha256} of {url}, found {found}")
+@contextmanager
+def _checked_file(folder: str, name: str, files: Mapping[str, StoredFile], retry_for_s: float) -> Iterator[str]:
+    """A local path of a file whose every byte is as written: it is read once before anything in it is believed."""
+    url = join(folder, name)
+    try:
+        with local_copy(url, retry_for_s) as path:
+            with open(path, "rb") as handle:
+                found = hashlib.file_digest(handle, "sha256").hexdigest()
+                _check_size(url, handle.tell(), files[name].num_bytes)
+            if found != files[name].sha256:
+                raise unreadable(f"expected SHA-256 {files[name].sha256} of {url}, found {found}")
+            yield path
+    except FileNotFoundError:
+        raise unreadable(f"expected {url}, found no file") from None
 
 
 def _read_state(info: CheckpointInfo, files: Mapping[str, StoredFile], retry_for_s: float) -> dict[str, Any]:
-    url = join(info.url, STATE_FILE)
-    try:
-        with local_copy(url, retry_for_s) as path:
-            _check_content(path, url, files[STATE_FILE])
-            with open(path, "rb") as handle:
-                value = json.load(handle)
-    except FileNotFoundError:
-        raise _unreadable(f"expected {url}, found no file") from None
-    _check_format(value, url)
-    if value["step"] != info.step or value["metrics"] != _finite_or_null(info.metrics):
-        raise _unreadable(f"expected step and metrics of {url} in {COMPLETE_FILE} too, found {info}")
-    return dict(value["state"])
+    with _checked_file(info.url, STATE_FILE, files, retry_for_s) as path, open(path, "rb") as handle:
+        return parse_state(handle.read(), info)
 
 
 def _read_tensors(
     folder: str, name: str, files: Mapping[str, StoredFile], retry_for_s: float
 ) -> dict[str, torch.Tensor]:
-    url = join(folder, name)
-    try:
-        with local_copy(url, retry_for_s) as path:
-            _check_content(path, url, files[name])
+    with _checked_file(folder, name, files, retry_for_s) as path:
+        try:
             return dict(load_file(path))
-    except FileNotFoundError:
-        raise _unreadable(f"expected {url}, found no file") from None
-    except SafetensorError as error:
-        raise _unreadable(f"expected a safetensors file in {url}, found: {error}") from error
+        except SafetensorError as error:
+            raise unreadable(f"expected a safetensors file in {join(folder, name)}, found: {error}") from error

@@ -1,6 +1,7 @@
 """Writes checkpoints beside the training, through a store's faults, and removes those that nobody needs any more.
 
-One writer a run: the process that has the whole state. The layout is told in `checkpoint.py`.
+One writer a run: the process that has the whole state. The layout is told in `checkpoint.py`. For a remote store each
+file is first staged in the folder for temporary files (`TMPDIR`), which needs room for the largest.
 """
 
 from __future__ import annotations
@@ -19,20 +20,17 @@ import torch
 from schemas.errors import UsageError, VPPError
 from schemas.storage import join, remove_file, remove_folder, write_bytes, write_file
 from schemas.store_faults import retry_passing_faults
-from vpp.train.checkpoint import (
+from vpp.train.checkpoint import checkpoint_url, find_checkpoints, rank_by_metric, step_folders
+from vpp.train.checkpoint_format import (
     COMPLETE_FILE,
     STATE_FILE,
     TENSOR_SUFFIX,
     CheckpointInfo,
     StoredFile,
-    checkpoint_url,
     completion_bytes,
-    find_checkpoints,
-    rank_by_metric,
     state_bytes,
-    step_folders,
 )
-from vpp.train.safetensors_stream import write_safetensors
+from vpp.train.safetensors_stream import check_storable, write_safetensors
 
 _GROUP = re.compile(r"[A-Za-z0-9_-]+")
 _log = logging.getLogger(__name__)
@@ -106,6 +104,8 @@ class CheckpointWriter:
         waited_s = self.wait()
         if step < 0 or not all(_GROUP.fullmatch(group) for group in tensors):
             raise UsageError(f"expected a step >= 0 and groups of letters, digits, _ and -, found {step} {[*tensors]}")
+        for named in tensors.values():
+            check_storable(named)
         try:
             encoded = state_bytes(step, metrics, state)
         except (TypeError, ValueError) as error:

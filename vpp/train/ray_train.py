@@ -19,6 +19,7 @@ from typing import Any
 
 import ray
 import ray.train
+import ray.train.collective
 import ray.train.torch
 import torch
 from tqdm import tqdm
@@ -47,7 +48,7 @@ class WorkerSettings:
     """Whether workers take a GPU each; by default if the cluster has any."""
     cpus_per_worker: int = 0
     """CPUs of a worker; 0 shares those of a cluster without GPUs evenly, and takes 8 beside a GPU."""
-    max_failures: int = 8
+    max_failures: int = 3
     """How often workers that died are started again before the job gives up; preempted nodes do not count."""
     timeout_s: int = 1800
     """How long a worker waits for the others before it counts them as lost."""
@@ -64,7 +65,6 @@ class TrainingFailed(VPPError):
     """The workers failed for another reason than the user's; running again continues."""
 
 
-@ray.remote(num_cpus=0, max_concurrency=8)
 class _GoBetween:
     """Carries progress to the driver and requests to the workers."""
 
@@ -115,7 +115,7 @@ def run_on_workers(
         TrainingFailed: If workers failed more often than allowed, or with an error of ours.
     """
     start_ray()
-    go_between = _GoBetween.remote()
+    go_between = ray.remote(num_cpus=0, max_concurrency=8)(_GoBetween).remote()
     options = _scaling(settings)
     trainer = ray.train.torch.TorchTrainer(
         _work,
@@ -139,6 +139,7 @@ def run_on_workers(
             _show(ray.get(go_between.take_news.remote()), bar)
             if stopping.is_set():
                 bar.set_description("stopping")
+    outcome: Outcome | None
     outcome, fault = ray.get(go_between.ending.remote())
     if fault is not None:
         kind, message = fault

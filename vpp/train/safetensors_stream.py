@@ -39,10 +39,8 @@ class BinarySink(Protocol):
         ...
 
 
-def write_safetensors(sink: BinarySink, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Writes named CPU tensors of any shape and stride; at most one of them is copied at a time.
-
-    Tensors that share memory are each written in full.
+def check_storable(tensors: Mapping[str, torch.Tensor]) -> None:
+    """Looks at dtypes, devices and layouts alone.
 
     Raises:
         UsageError: If a tensor's dtype has no place in the format or it is not a dense tensor in this machine's memory.
@@ -53,6 +51,17 @@ def write_safetensors(sink: BinarySink, tensors: Mapping[str, torch.Tensor]) -> 
                 f"expected tensor {name!r} dense, on the CPU, with a dtype of {sorted(_DTYPES.values())}, "
                 f"found {tensor.dtype}, {tensor.device}, {tensor.layout}; convert it before saving"
             )
+
+
+def write_safetensors(sink: BinarySink, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Writes named CPU tensors of any shape and stride; at most one of them is copied at a time.
+
+    Tensors that share memory are each written in full.
+
+    Raises:
+        UsageError: As `check_storable`.
+    """
+    check_storable(tensors)
     rank = {dtype: -position for position, dtype in enumerate(_DTYPES)}
     order = sorted(tensors, key=lambda name: (rank[tensors[name].dtype], name))
     header: dict[str, object] = {}

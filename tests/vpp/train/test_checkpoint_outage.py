@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -64,12 +67,39 @@ def test_a_server_killed_in_an_upload_delays_the_checkpoint(
     assert [info.step for info in find_checkpoints(RUN, verify=True)[0]] == [1, 2]
 
 
+SAVE_LARGE = f"""
+import torch
+from vpp.train.checkpoint_writer import CheckpointWriter
+with CheckpointWriter("{RUN}") as writer:
+    writer.save(2, {{"weights": {{"large": torch.zeros(8 << 20)}}}}, {{}}, {{}})
+"""
+
+
+def test_a_process_killed_in_an_upload_leaves_the_checkpoint_before(
+    s3: S3Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with CheckpointWriter(RUN) as writer:
+        writer.save(1, {"weights": {"small": torch.ones(3)}}, {"step": 1}, {})
+    process = subprocess.Popen([sys.executable, "-c", SAVE_LARGE], env={**os.environ, "TMPDIR": str(tmp_path)})
+    wait_for_upload(s3, 4 << 20)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    checkpoint = read_latest_checkpoint(RUN)
+    assert checkpoint is not None
+    assert checkpoint.state == {"step": 1}
+    assert f"{RUN}/checkpoints/step_00000002 is skipped: expected {RUN}" in caplog.text
+    with CheckpointWriter(RUN, keep_last=1) as writer:
+        writer.save(3, {}, {}, {})
+    found, skipped = find_checkpoints(RUN)
+    assert ([info.step for info in found], skipped) == ([3], [])
+
+
 def test_a_server_that_stays_away_ends_with_one_line_and_intact_checkpoints(s3: S3Server) -> None:
     writer = CheckpointWriter(RUN, retry_for_s=1)
     writer.save(1, {"weights": {"small": torch.ones(3)}}, {"step": 1}, {})
     writer.wait()
-    writer.save(2, {"weights": {"large": TENSOR}}, {}, {})
-    wait_for_upload(s3, 40 << 20)
+    writer.save(2, {"weights": {"large": TENSOR[: 8 << 20]}}, {}, {})
+    wait_for_upload(s3, 4 << 20)
     s3.stop(signal.SIGKILL)
     with pytest.raises(CheckpointSaveError) as caught:
         writer.close()

@@ -176,9 +176,12 @@ def test_a_run_that_went_back_keeps_what_it_saves_now(tmp_path: Path) -> None:
     with CheckpointWriter(str(run)) as writer:
         for step in (10, 20, 30):
             writer.save(step, weights(step), {}, {"val/loss": 1 / step})
-    with CheckpointWriter(str(run), keep_last=1, keep_best=0) as writer:
+    with CheckpointWriter(str(run), keep_last=2, keep_best=0) as writer:
         writer.save(15, weights(15), {}, {"val/loss": 1.0})
-    assert folders(run) == [15, 20, 30]
+    assert folders(run) == [10, 15, 20, 30]
+    with CheckpointWriter(str(run), keep_last=1, keep_best=0) as writer:
+        writer.save(25, weights(25), {}, {"val/loss": 1.0})
+    assert folders(run) == [25, 30]
 
 
 def test_a_step_that_is_there_is_replaced(tmp_path: Path) -> None:
@@ -193,6 +196,40 @@ def test_a_step_that_is_there_is_replaced(tmp_path: Path) -> None:
     assert not (Path(checkpoint.info.url) / "extra.safetensors").exists()
 
 
+def test_a_checkpoint_stops_being_one_before_its_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "run"
+    with CheckpointWriter(str(run)) as writer:
+        for step in (1, 2):
+            writer.save(step, weights(step), {}, {})
+
+    def fail_at_the_first_file(url: str) -> None:
+        raise PermissionError(url)
+
+    monkeypatch.setattr(checkpoint_writer, "remove_folder", fail_at_the_first_file)
+    with pytest.raises(CheckpointSaveError), CheckpointWriter(str(run)) as writer:
+        writer.save(2, weights(2), {}, {})
+    assert folders(run) == [1, 2]
+    assert steps(str(run)) == [1]
+
+
+def test_old_checkpoints_that_cannot_be_removed_fail_no_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = str(tmp_path / "run")
+    with CheckpointWriter(run, keep_last=1) as writer:
+        writer.save(1, weights(1), {}, {})
+
+    def fail_for_old(url: str) -> None:
+        if url == checkpoint_url(run, 1):
+            raise PermissionError(url)
+
+    monkeypatch.setattr(checkpoint_writer, "remove_folder", fail_for_old)
+    with CheckpointWriter(run, keep_last=1) as writer:
+        writer.save(2, weights(2), {}, {})
+    assert steps(run) == [2]
+    assert "stay for now: PermissionError" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("step", "group", "state"),
     [(-1, "weights", {}), (1, "../weights", {}), (1, "weights", {"x": {1}}), (1, "weights", {"x": float("nan")})],
@@ -200,6 +237,11 @@ def test_a_step_that_is_there_is_replaced(tmp_path: Path) -> None:
 def test_what_cannot_be_stored_is_refused_at_once(tmp_path: Path, step: int, group: str, state: dict) -> None:
     with CheckpointWriter(str(tmp_path)) as writer, pytest.raises(UsageError):
         writer.save(step, {group: {}}, state, {})
+
+
+def test_a_tensor_of_another_device_is_refused_at_once(tmp_path: Path) -> None:
+    with CheckpointWriter(str(tmp_path)) as writer, pytest.raises(UsageError, match=r"layer\.weight.*found .* meta"):
+        writer.save(1, {"weights": {"layer.weight": torch.zeros(2, device="meta")}}, {}, {})
 
 
 @pytest.mark.parametrize("numbers", [{"keep_last": 0}, {"keep_best": -1}])

@@ -51,7 +51,8 @@ def test_a_run_that_was_stopped_at_any_step_ends_with_the_same_bits(tmp_path: Pa
         assert torch.equal(weights(whole), weights(resumed))
         assert read_steps(url).equals(read_steps(str(tmp_path / "whole")))
         last, other = read_latest_checkpoint(url), read_latest_checkpoint(str(tmp_path / "whole"))
-        assert last and other
+        assert last
+        assert other
         for group, tensors in other.tensors.items():
             for name, tensor in tensors.items():
                 assert torch.equal(last.tensors[group][name], tensor), (group, name)
@@ -146,7 +147,9 @@ def test_curves_tell_loss_by_noise_level_and_by_dataset(tmp_path: Path) -> None:
     curves = EventAccumulator(str(tmp_path / "tensorboard"))
     curves.Reload()
     tags = curves.Tags()["scalars"]
-    assert {"train/loss", "train/grad_norm", "speed/samples_per_s", "speed/data_wait_share", "memory/peak_gb"} <= set(tags)
+    assert {"train/loss", "train/grad_norm", "speed/samples_per_s", "speed/data_wait_share", "memory/peak_gb"} <= set(
+        tags
+    )
     assert {"train_loss_by_dataset/even", "train_loss_by_sigma/sigma<0.5", "train_loss_by_sigma/sigma>=8"} <= set(tags)
     assert [event.step for event in curves.Scalars("train/loss")] == [3, 4, 6, 8, 9, 12]
     steps = read_steps(str(tmp_path))

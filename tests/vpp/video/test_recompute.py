@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
 
 from vpp.video.recompute import recompute_in_backward, unet_units
 from vpp.video.svd import unet_from_scratch
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors gain nothing from more, and lose much where the cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def kept_bytes_and_gradients(unet: UNetSpatioTemporalConditionModel) -> tuple[int, dict[str, torch.Tensor]]:

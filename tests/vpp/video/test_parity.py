@@ -1,0 +1,140 @@
+"""The published implementation's tensors: the same weights and inputs give the same outputs, within 1e-4.
+
+The recorded UNet's smallest maps are one position large, where GroupNorm sees two numbers and enlarges each rounding a
+thousand times: another number of threads already changes its features by 2e-3. They may therefore differ by as much
+as float32 differs from float64 on the machine at hand, and no more.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import UNetSpatioTemporalConditionModel
+from safetensors.torch import load_file
+
+from vpp.diffusion.edm import preconditioning
+from vpp.video.conditioning import text_position_table
+from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
+from vpp.video.features import predictive_features
+from vpp.video.objective import Draws, ObjectiveSettings, video_loss
+
+BESIDE = Path(__file__).resolve().parents[4] / "shared" / "parity"
+
+
+@pytest.fixture(scope="module")
+def recordings() -> Path:
+    folder = Path(os.environ.get("VPP_PARITY_DIR", BESIDE))
+    if not folder.is_dir():
+        pytest.skip(f"no recordings of the published implementation: neither VPP_PARITY_DIR nor {BESIDE}")
+    return folder
+
+
+def recording(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    return json.loads((folder / f"{name}.json").read_text()), load_file(folder / f"{name}.safetensors")
+
+
+@pytest.fixture(scope="module")
+def denoiser(recordings: Path) -> VideoDenoiser:
+    """The recorded UNet, called as it was for `stage1_loss`."""
+    told, _ = recording(recordings, "stage1_loss")
+    unet = UNetSpatioTemporalConditionModel(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in told["unet_config"].items()}
+    ).eval()
+    weights = load_file(recordings / "stage1_loss.weights.safetensors")
+    unet.load_state_dict({name: value.float() for name, value in weights.items()})
+    config = DenoiserConfig(
+        num_frames=told["unet_config"]["num_frames"],
+        fps=told["fps"],
+        motion_bucket_id=told["motion_bucket_id"],
+        scaling_factor=told["scaling_factor"],
+    )
+    return VideoDenoiser(unet, config)
+
+
+def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    assert found.shape == expected.shape
+    return float((found - expected).norm() / expected.norm())
+
+
+def assert_close(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-4) -> None:
+    relative = relative_error(found, expected)
+    assert relative < tolerance, f"relative error {relative:.1e}, expected {tolerance:.1e}"
+
+
+def test_text_position_table(recordings: Path) -> None:
+    told, tensors = recording(recordings, "text_position_table")
+    assert_close(text_position_table(told["length"], told["dim"]), tensors["table"])
+
+
+def test_stage1_loss(recordings: Path, denoiser: VideoDenoiser) -> None:
+    told, tensors = recording(recordings, "stage1_loss")
+    draws = Draws(
+        noise=tensors["noise"],
+        ln_sigma=tensors["normal_for_ln_sigma"],
+        text_keep=tensors["text_keep_uniform"],
+        ln_noise_strength=torch.zeros_like(tensors["text_keep_uniform"]),
+    )
+    settings = ObjectiveSettings(
+        sigma_log_mean=told["p_mean"], sigma_log_std=told["p_std"], text_dropout=told["text_dropout"]
+    )
+    strength = torch.full_like(tensors["text_keep_uniform"], told["noise_aug"])
+    with torch.no_grad():
+        loss, sigma = video_loss(
+            denoiser, tensors["latents"], tensors["text_hidden"], draws, settings, noise_strength=strength
+        )
+    assert_close(loss.mean().reshape(1), tensors["loss"])
+    assert_close(sigma, (told["p_std"] * tensors["normal_for_ln_sigma"] + told["p_mean"]).exp())
+
+
+@dataclass(frozen=True)
+class FeatureRecording:
+    """What was recorded, and how far rounding alone changes each block's output."""
+
+    told: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
+    rounding: list[float]
+
+    def features(self, denoiser: VideoDenoiser, last_block: int, aggregate: Any) -> torch.Tensor:
+        dtype = denoiser.unet.conv_in.weight.dtype
+        first_frame, text, noise = (
+            self.tensors[name].to(dtype) for name in ("first_frame_latent", "text_hidden", "noise")
+        )
+        options = {"fps": self.told["fps"], "last_block": last_block, "aggregate": aggregate}
+        return predictive_features(denoiser, first_frame, text, noise, sigma=float(self.tensors["sigma"]), **options)
+
+
+@pytest.fixture(scope="module")
+def recorded(recordings: Path, denoiser: VideoDenoiser) -> FeatureRecording:
+    found = FeatureRecording(*recording(recordings, "predictive_features"), rounding=[])
+    double = VideoDenoiser(copy.deepcopy(denoiser.unet).double(), denoiser.config)
+    widths = [found.tensors[f"features_idx{number}_last"].shape[2] for number in range(4)]
+    runs = [found.features(model, len(widths) - 1, "all").split(widths, dim=2) for model in (denoiser, double)]
+    found.rounding.extend(relative_error(single, exact) for single, exact in zip(*runs, strict=True))
+    assert max(found.rounding) < 1e-2
+    return found
+
+
+@pytest.mark.parametrize("aggregate", ["last", "all"])
+@pytest.mark.parametrize("last_block", [0, 1, 2, 3])
+def test_predictive_features(
+    recorded: FeatureRecording, denoiser: VideoDenoiser, last_block: int, aggregate: Any
+) -> None:
+    tensors = recorded.tensors
+    assert denoiser.config.motion_bucket_id == recorded.told["motion_bucket_id"]
+    assert_close(preconditioning(tensors["sigma"]).c_noise, tensors["c_noise"])
+    tolerance = max(1e-4, 3 * max(recorded.rounding[: last_block + 1]))
+    found = recorded.features(denoiser, last_block, aggregate)
+    name = f"features_idx{last_block}_{aggregate}"
+    if name in tensors:
+        assert_close(found, tensors[name], tolerance)
+    else:  # what the published code cannot do: all blocks up to the last one
+        last, earlier = tensors["features_idx3_last"], tensors["features_idx2_all"]
+        assert_close(found[:, :, -last.shape[2] :], last, tolerance)
+        assert_close(found[:, :, : earlier.shape[2]], earlier, tolerance)

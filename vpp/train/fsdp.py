@@ -1,7 +1,7 @@
 """Fully sharded data parallel (FSDP2, `torch.distributed.fsdp.fully_shard`): each worker keeps a slice of every tensor.
 
 The units that are gathered one after another are the residual blocks and the transformers of the video UNet: the
-largest holds 5 % of its weights, so a GPU never has much more of it than its own slice. Any other model is one unit.
+largest holds 7 % of its weights, so a GPU never has much more of it than its own slice. Any other model is one unit.
 """
 
 from __future__ import annotations

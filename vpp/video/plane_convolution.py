@@ -45,4 +45,4 @@ def _forward(module: nn.Conv3d, x: torch.Tensor) -> torch.Tensor:
     """`[B, C, T, H, W]` to `[B, C', T', H, W]`."""
     height, width = x.shape[3:]
     plane = functional.conv2d(x.flatten(3), module.weight[..., 0], module.bias, padding=(int(module.padding[0]), 0))
-    return plane.unflatten(3, (height, width))
+    return plane.reshape(*plane.shape[:3], height, width)

@@ -8,7 +8,6 @@ With several clips these three are written for each, named by its id.
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import re
@@ -16,22 +15,19 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
-from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
 
-from schemas.errors import DataError, UsageError
+from schemas.errors import UsageError
 from schemas.settings import commit, to_mapping
-from schemas.shard import FRAME_SIZE_PX
-from schemas.storage import check_writable, exists, join, read_bytes, write_bytes
-from vpp.data.clip_index import ClipIndex
-from vpp.data.clip_reader import read_clips
+from schemas.storage import check_writable, exists, join, write_bytes
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
 from vpp.video.fvd import frechet_distance, i3d_features, load_i3d
 from vpp.video.metrics import compare_with_copy, frame_quality
 from vpp.video.model_folder import INDEX
 from vpp.video.predict import decode_latents, encode_frames, predict_latents
+from vpp.video.scenes import Scene, clip_scenes, picture_scene
 from vpp.video.svd import ModelDescription, load_denoiser, load_vae
 from vpp.video.text_encoder import STAND_IN, ClipTextEncoder, load_text_encoder
 from vpp.video.video_strip import film_strip_png, strip_gif, strip_mp4
@@ -43,7 +39,13 @@ PUBLISHED_TEXT_ENCODER = "openai/clip-vit-base-patch32"
 
 @dataclass(frozen=True)
 class PredictSettings:
-    """What is predicted, and how.
+    """Predicts videos from a first frame and a text, for example:
+
+    python jobs/predict.py --video-model out/stage1 --image scene.png --text "open the drawer" --output out/predict
+
+    python jobs/predict.py --video-model out/stage1 --data out/demo --clip CLIP_ID --output out/predict
+
+    Also read from this job's section of vpp.yaml in the working directory, or of --config FILE.
 
     Raises:
         ValueError: If a value is outside its range.
@@ -86,21 +88,6 @@ class PredictSettings:
             )
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What a prediction starts from.
-
-    Attributes:
-        name: What its files are called.
-        text: The caption.
-        frames: RGB uint8 `[T, 256, 256, 3]`: the first frame alone, or all where the truth is known.
-    """
-
-    name: str
-    text: str
-    frames: torch.Tensor
-
-
 def predict(settings: PredictSettings) -> dict[str, Any]:
     """Runs the job; returns what `prediction.json` holds.
 
@@ -109,7 +96,10 @@ def predict(settings: PredictSettings) -> dict[str, Any]:
     """
     began = time.perf_counter()
     _check(settings)
-    scenes = [_picture_scene(settings)] if settings.image else _clip_scenes(settings)
+    if settings.image:
+        scenes = [picture_scene(settings.image, settings.text)]
+    else:
+        scenes = clip_scenes(settings.data, settings.clip, settings.text)
     i3d = load_i3d(settings.i3d) if settings.i3d else None
     folder = _model_folder(settings.video_model)
     denoiser, description = load_denoiser(folder, settings.model)
@@ -158,42 +148,6 @@ def _check(settings: PredictSettings) -> None:
         raise UsageError('--image: expected --text with it, such as "open the drawer", found none')
 
 
-def _picture_scene(settings: PredictSettings) -> Scene:
-    try:
-        picture = Image.open(io.BytesIO(read_bytes(settings.image))).convert("RGB")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise UsageError(f"--image {settings.image}: expected a picture's file or URL, found no file") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        detail = " ".join(str(error).split())
-        raise UsageError(f"--image {settings.image}: expected a picture, cannot read it: {detail}") from error
-    shrinks = min(picture.size) >= FRAME_SIZE_PX
-    resample = Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC  # as clips are resized
-    pixels = np.array(picture.resize((FRAME_SIZE_PX, FRAME_SIZE_PX), resample))
-    return Scene("prediction", settings.text, torch.from_numpy(pixels)[None])
-
-
-def _clip_scenes(settings: PredictSettings) -> list[Scene]:
-    index = ClipIndex.read(settings.data)
-    row_of = dict(zip(index.clip_ids(np.arange(len(index))), range(len(index)), strict=True))
-    unknown = [clip_id for clip_id in settings.clip if clip_id not in row_of]
-    if unknown:
-        raise UsageError(
-            f"--clip {' '.join(unknown)}: expected ids of written clips of {settings.data}, such as "
-            f"{next(iter(row_of))}; jobs/query.py {settings.data} captions lists them"
-        )
-    rows = np.array([row_of[clip_id] for clip_id in settings.clip])
-    try:
-        frames = read_clips(index, rows, "frames").frames
-    except DataError as error:
-        raise UsageError(f"--clip: expected clips that can be read: {error}") from error
-    assert frames is not None
-    names = settings.clip if len(settings.clip) > 1 else ("prediction",)
-    captions = index.captions(rows)
-    return [
-        Scene(name, settings.text or caption, clip) for name, caption, clip in zip(names, captions, frames, strict=True)
-    ]
-
-
 def _model_folder(name: str) -> str:
     is_run = not exists(join(name, INDEX)) and exists(join(name, "model", INDEX))
     return join(name, "model") if is_run else name
@@ -237,16 +191,18 @@ def _predict(
     scene: Scene,
 ) -> torch.Tensor:
     device = next(denoiser.parameters()).device
-    _log.info("%s: %r, %d steps", scene.name, scene.text, settings.num_steps)
-    return predict_latents(
-        denoiser,
-        encode_frames(vae, scene.frames[None, :1])[:, 0],
-        torch.from_numpy(encoder.encode([scene.text])).to(device).float(),
-        num_steps=settings.num_steps,
-        guidance=settings.guidance,
-        sigma_max=settings.sigma_max,
-        generator=torch.Generator().manual_seed(settings.seed),
-    )
+    _log.info("%s: %r", scene.name, scene.text)
+    with tqdm(total=settings.num_steps, desc=scene.name, unit="step", disable=None) as progress:
+        return predict_latents(
+            denoiser,
+            encode_frames(vae, scene.frames[None, :1])[:, 0],
+            torch.from_numpy(encoder.encode([scene.text])).to(device).float(),
+            num_steps=settings.num_steps,
+            guidance=settings.guidance,
+            sigma_max=settings.sigma_max,
+            generator=torch.Generator().manual_seed(settings.seed),
+            on_step=progress.update,
+        )
 
 
 def _show(settings: PredictSettings, scene: Scene, predicted: torch.Tensor) -> list[str]:

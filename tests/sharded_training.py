@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,18 +20,21 @@ from vpp.train.fsdp import shard_model
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
 from vpp.video.lora import add_lora
 from vpp.video.objective import ObjectiveSettings, draw, video_loss
+from vpp.video.recompute import recompute_in_backward
 from vpp.video.svd import unet_from_scratch
 
-BATCH, SHAPE = 2, (2, 4, 8, 8)
+BATCH = 2
+SHAPE = (2, 4, 16, 16)
+"""Smaller latents shrink to one pixel, whose group norm turns rounding into noise."""
 
 
-def fresh(lora: bool = False, checkpointing: bool = True) -> VideoDenoiser:
+def fresh(lora: bool = False, recompute: bool = True) -> VideoDenoiser:
     torch.manual_seed(0)
     unet = unet_from_scratch("tiny", num_frames=2)
     if lora:
         add_lora(unet, rank=2)
-    if checkpointing:
-        unet.enable_gradient_checkpointing()
+    if recompute:
+        recompute_in_backward(unet)
     return VideoDenoiser(unet.train(), DenoiserConfig(num_frames=2))
 
 
@@ -54,38 +59,62 @@ def step(denoiser: VideoDenoiser, optimizer: torch.optim.Optimizer, number: int,
     return float(total) / BATCH
 
 
-def train_alone(steps: range, lora: bool = False) -> tuple[list[float], dict[str, torch.Tensor]]:
+def train_alone(num_steps: int, lora: bool = False) -> tuple[list[float], dict[str, torch.Tensor]]:
     """What one process without sharding makes of it."""
-    denoiser = fresh(lora, checkpointing=False)
+    denoiser = fresh(lora, recompute=False)
     optimizer = adamw(denoiser)
-    losses = [step(denoiser, optimizer, number, 0, 1) for number in steps]
+    losses = [step(denoiser, optimizer, number, 0, 1) for number in range(num_steps)]
     return losses, denoiser.state_dict()
 
 
-def train_sharded(
-    rank: int, world_size: int, folder: str, steps: range, precision: str, resume: str, name: str, lora: bool
-) -> None:
-    """A worker: trains, then rank 0 writes losses and the full state to `folder/name`."""
+@dataclass(frozen=True)
+class Scenario:
+    """One training on all workers.
+
+    Attributes:
+        name: File that gets losses and full state.
+        steps: First and last + 1.
+        precision: Of the arithmetic.
+        resume: File of another scenario whose state it starts from.
+        lora: Whether adapters are trained instead of the weights.
+    """
+
+    name: str
+    steps: tuple[int, int]
+    precision: str = "fp32"
+    resume: str = ""
+    lora: bool = False
+
+
+def train_sharded(rank: int, world_size: int, folder: str, scenarios: Sequence[Scenario]) -> None:
+    """A worker: joins the others, then trains each scenario."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous-{name}", rank=rank, world_size=world_size)
-    denoiser = fresh(lora)
-    shard_model(denoiser, precision, torch.device("cpu"))
+    rendezvous = f"file://{folder}/rendezvous-{world_size}-{scenarios[0].name}"
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world_size)
+    try:
+        for scenario in scenarios:
+            _train(scenario, rank, world_size, Path(folder))
+            dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+def _train(scenario: Scenario, rank: int, world_size: int, folder: Path) -> None:
+    denoiser = fresh(scenario.lora)
+    shard_model(denoiser, scenario.precision, torch.device("cpu"))
     optimizer = adamw(denoiser)
-    if resume:
+    if scenario.resume:
         options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
-        saved = torch.load(Path(folder) / resume, weights_only=True) if rank == 0 else {"model": {}, "optimizer": {}}
+        saved = torch.load(folder / scenario.resume, weights_only=True) if rank == 0 else {"model": {}, "optimizer": {}}
         set_model_state_dict(denoiser, saved["model"], options=options)
         set_optimizer_state_dict(denoiser, optimizer, saved["optimizer"], options=options)
-    losses = [step(denoiser, optimizer, number, rank, world_size) for number in steps]
-    held = sum(parameter.to_local().numel() for parameter in denoiser.parameters())
+    losses = [step(denoiser, optimizer, number, rank, world_size) for number in range(*scenario.steps)]
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    model, moments = (
-        get_model_state_dict(denoiser, options=options),
-        get_optimizer_state_dict(denoiser, optimizer, options=options),
-    )
+    model = get_model_state_dict(denoiser, options=options)
+    moments = get_optimizer_state_dict(denoiser, optimizer, options=options)
+    held = sum(parameter.to_local().numel() for parameter in denoiser.parameters())
     if rank == 0:
-        torch.save({"losses": losses, "model": model, "optimizer": moments, "held": held}, Path(folder) / name)
-    elif model or moments["state"]:
+        state = {"losses": losses, "model": model, "optimizer": moments, "held": held}
+        torch.save(state, folder / scenario.name)
+    elif model or moments:
         raise AssertionError("expected the full state on rank 0 alone")
-    dist.barrier()
-    dist.destroy_process_group()

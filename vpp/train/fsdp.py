@@ -10,21 +10,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from diffusers.models.resnet import SpatioTemporalResBlock
-from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from vpp.video.denoiser import VideoDenoiser
-
-UNITS = (SpatioTemporalResBlock, TransformerSpatioTemporalModel)
-"""Modules that are gathered and freed as a whole."""
-
-
-def shard_units(module: nn.Module) -> list[nn.Module]:
-    """The modules that are sharded each by itself, in order; what they do not hold belongs to the whole module."""
-    return [part for part in module.modules() if isinstance(part, UNITS)]
+from vpp.video.recompute import unet_units
 
 
 def shard_model(module: nn.Module, precision: str, device: torch.device) -> None:
@@ -46,7 +37,7 @@ def shard_model(module: nn.Module, precision: str, device: torch.device) -> None
     is_bf16 = precision == "bf16"
     policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if is_bf16 else MixedPrecisionPolicy()
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    for unit in shard_units(module):
+    for unit in unet_units(module):
         fully_shard(unit, mesh=mesh, mp_policy=policy)
     if isinstance(module, VideoDenoiser) and is_bf16:
         # noise levels and preconditioning stay float32; the UNet's own inputs are cast where it begins

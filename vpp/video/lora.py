@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import Linear as LoraLinear
+from torch import nn
+
+from schemas.errors import UsageError
 
 ATTENTION_PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 """Ends of the names of the layers that get an adapter."""
@@ -28,11 +29,16 @@ def add_lora(unet: UNetSpatioTemporalConditionModel, rank: int = 16, alpha: floa
         alpha: The product counts `alpha / rank` times.
 
     Raises:
+        UsageError: If peft is not installed.
         ValueError: If the rank is not positive, or the UNet has adapters already.
     """
     if rank < 1 or alpha <= 0:
         raise ValueError(f"expected LoRA rank >= 1 and alpha > 0, found {rank}, {alpha}")
-    if any(isinstance(module, LoraLinear) for module in unet.modules()):
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise UsageError("LoRA: expected the package peft, found none; install the extra lora") from error
+    if any(_is_adapted(module) for module in unet.modules()):
         raise ValueError("expected a UNet without adapters, found one that has them: merge them first")
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(ATTENTION_PROJECTIONS))  # type: ignore[arg-type]
     unet.requires_grad_(False)
@@ -48,7 +54,7 @@ def merge_lora(unet: UNetSpatioTemporalConditionModel) -> UNetSpatioTemporalCond
     products = {
         f"{name}.base_layer.weight": module.get_delta_weight(_ADAPTER)
         for name, module in unet.named_modules()
-        if isinstance(module, LoraLinear)
+        if _is_adapted(module)
     }
     weights = {
         name.replace(".base_layer.", "."): tensor + products[name] if name in products else tensor
@@ -59,3 +65,7 @@ def merge_lora(unet: UNetSpatioTemporalConditionModel) -> UNetSpatioTemporalCond
         merged = type(unet).from_config(unet.config)
     merged.load_state_dict(weights, assign=True)
     return merged.train(unet.training).requires_grad_(False)
+
+
+def _is_adapted(module: nn.Module) -> bool:
+    return hasattr(module, "get_delta_weight")  # peft's name

@@ -22,9 +22,9 @@ INDEX = "model_index.json"
 
 @contextlib.contextmanager
 def local_copy(name: str, *parts: str) -> Iterator[str]:
-    """A model as diffusers can open it: a folder or hub id as it is, a URL as a download that ends with the block.
+    """A model as diffusers opens it: a local folder or hub id as it is, of a URL a copy for the time of the block.
 
-    Tensors that are mapped from the download outlive it: the disk space is given back when they are.
+    Tensors that are mapped from the copy outlive it: the disk space is given back when they are.
 
     Args:
         name: Folder, URL of a folder, or hub id.

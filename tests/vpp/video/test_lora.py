@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
@@ -12,15 +10,6 @@ from vpp.video.lora import add_lora, merge_lora
 from vpp.video.svd import unet_from_scratch
 
 GUIDE = {"added_time_ids": torch.tensor([[7.0, 127.0, 0.0]]), "return_dict": False}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors gain nothing from more, and lose much where the cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def run(unet: UNetSpatioTemporalConditionModel) -> torch.Tensor:

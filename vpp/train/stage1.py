@@ -36,7 +36,7 @@ from vpp.train.video_data import VideoData, has_latents, open_video_data
 from vpp.train.video_task import VideoTask
 from vpp.train.video_validation import ValidationSettings, VideoValidation
 from vpp.train.worker import Worker
-from vpp.video.codec_training import CodecSettings, codec_id, save_codec, train_codec
+from vpp.video.codec_training import CodecSettings, save_codec, train_codec
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
 from vpp.video.image_encoder import (
     PUBLISHED_IMAGE_ENCODER,
@@ -44,8 +44,11 @@ from vpp.video.image_encoder import (
     image_encoder_id,
     load_image_encoder,
 )
+from vpp.video.latent_codec import codec_id
 from vpp.video.lora import add_lora, merge_lora
+from vpp.video.model_folder import INDEX
 from vpp.video.objective import ObjectiveSettings
+from vpp.video.plane_convolution import use_plane_convolutions
 from vpp.video.svd import (
     ModelDescription,
     load_denoiser,
@@ -81,8 +84,8 @@ class Stage1Settings:
     """What encodes frames in training: a VAE's folder or hub id, or `train` for a small one that is trained first on
     the same clips. Empty reads stored latents, and where there are none, encodes with the base's own VAE."""
     image_encoder: str = PUBLISHED_IMAGE_ENCODER
-    """Hub id or folder of CLIP's image encoder, or `tiny`; used only with `model.image_condition`, where it embeds another
-    camera's picture."""
+    """Hub id or folder of CLIP's image encoder, or `tiny`. It embeds another camera's picture, and is used only with
+    `model.image_condition`."""
     lora_rank: int = 0
     """Rank of low-rank adapters, which are then trained instead of all weights; 0 trains all."""
     model: DenoiserConfig = field(default_factory=DenoiserConfig)
@@ -142,11 +145,9 @@ def run_stage1(settings: Stage1Settings) -> Outcome:
     if _is_exported(settings):
         return Outcome(settings.train.steps, is_finished=True)
     name = f"stage1-{hashlib.sha256(settings.output.encode()).hexdigest()[:8]}"
-    if settings.codec == "train" and not exists(plan.vae):
+    if settings.codec == "train" and not exists(join(plan.vae, INDEX)):
         alone = replace(settings.workers, num_workers=1, min_workers=0)
-        outcome = run_on_workers(
-            partial(_train_codec, settings), alone, settings.small_codec.num_steps, f"{name}-codec"
-        )
+        outcome = run_on_workers(partial(_train_codec, settings), alone, settings.small_codec.steps, f"{name}-codec")
         if not outcome.is_finished:
             return Outcome(0, is_finished=False)
     return run_on_workers(partial(_train, settings), settings.workers, settings.train.steps, name)
@@ -249,7 +250,7 @@ def _train_codec(settings: Stage1Settings, worker: Worker) -> Outcome:
         clips = (batch.frames[0].numpy() for batch in loader if batch.frames is not None)
         vae = train_codec(clips, settings.small_codec, worker.progress)
     save_codec(join(settings.output, "codec"), vae)
-    return Outcome(settings.small_codec.num_steps, is_finished=True)
+    return Outcome(settings.small_codec.steps, is_finished=True)
 
 
 def _train(settings: Stage1Settings, worker: Worker) -> Outcome:
@@ -263,6 +264,8 @@ def _train(settings: Stage1Settings, worker: Worker) -> Outcome:
         add_lora(denoiser.unet, settings.lora_rank, alpha=settings.lora_rank)
     denoiser.to(worker.device)
     image_encoder = _load_image_encoder(settings, plan, worker)
+    if worker.device.type == "cpu":
+        use_plane_convolutions(denoiser.unet)
     validation = None
     if settings.train.validate_every and len(plan.data.held_out):
         validation = VideoValidation(plan.data, settings.validation, vae, image_encoder, worker, settings.output)

@@ -118,7 +118,7 @@ def test_frames_are_encoded_in_training_where_a_codec_is_named(tmp_path: Path) -
         "--train.batch-size 3", "--train.batch-size 1"
     )
     options = options.replace("--validation.num-videos 1", "--validation.num-videos 0") + " --codec train"
-    options += " --small-codec.num-steps 2 --small-codec.runs-per-step 1"
+    options += " --small-codec.steps 2 --small-codec.runs-per-step 1"
     outcome = run_stage1(settings(tmp_path / "data", tmp_path / "run", options))
     assert outcome.is_finished
     denoiser, description = load_denoiser(str(tmp_path / "run" / "model"))
@@ -194,7 +194,7 @@ def no_output(folder: Path) -> Stage1Settings:
         (base_of_another_codec, f"model's latent codec '{OTHER}', found clips of '{LATENT_CODEC}'"),
         (base_of_another_text_encoder, f"model's text encoder '{OTHER}', found clips of '{TEXT_ENCODER}'"),
         (clips_of_another_length, "clips of 8 frames as the model's, found 16"),
-        (no_base, "expected a diffusers SVD folder"),
+        (no_base, "expected the folder of a diffusers pipeline"),
         (no_selection, "drawers"),
         (unknown_dataset, "'b'"),
         (no_output, "--output"),

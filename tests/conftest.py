@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from s3fs import S3FileSystem
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "pipelines")]  # for tests/s3.py and its like
 
 from s3 import S3Server  # noqa: E402
+
+torch.set_num_threads(1)  # tests run side by side, and threads that wait for each other cost most of the time
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -83,6 +83,10 @@ class TrainSettings:
                 raise ValueError(f"expected {name} >= 1, found {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"expected 0 <= ema_decay < 1, found {self.ema_decay}")
+        if self.parallel == "fsdp" and self.optimizer.kind == "adamw8bit":
+            raise ValueError(
+                "expected optimizer.kind adamw with parallel fsdp, which shards its moments, found adamw8bit"
+            )
 
 
 class NonFiniteLoss(VPPError):

@@ -21,7 +21,11 @@ import pyarrow.parquet as pq
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
-from schemas.storage import filesystem, is_local, join, list_names, open_read, write_bytes, write_file
+from schemas.storage import filesystem, is_local, join, list_names, open_read, remove_file, write_bytes, write_file
+from schemas.store_faults import retry_passing_faults
+
+RETRY_S = 300.0
+"""How long a store that is gone is asked again."""
 
 STEP_SCHEMA = pa.schema(
     [
@@ -65,10 +69,9 @@ class RunLog:
         self._curves_url = join(run_url, "tensorboard")
         self._records: list[StepRecord] = []
         self._staged = None if is_local(run_url) else tempfile.mkdtemp(prefix="vpp-curves-")
-        fs, path = filesystem(self._steps_url)
-        for name in list_names(self._steps_url):
+        for name in retry_passing_faults(lambda: list_names(self._steps_url), f"listing {self._steps_url}", RETRY_S):
             if int(name.split(".")[0]) >= first_step:
-                fs.rm_file(f"{path}/{name}")
+                remove_file(join(self._steps_url, name))
         if wandb_project:
             import wandb
 
@@ -96,14 +99,14 @@ class RunLog:
         """Writes what was taken: a part of the steps, and the curves."""
         if self._records:
             rows = [{field: getattr(record, field) for field in STEP_SCHEMA.names} for record in self._records]
-            with write_file(join(self._steps_url, f"{rows[0]['step']:010}.parquet")) as handle:
+            with write_file(join(self._steps_url, f"{rows[0]['step']:010}.parquet"), RETRY_S) as handle:
                 pq.write_table(pa.Table.from_pylist(rows, STEP_SCHEMA), handle, compression="zstd")
             self._records = []
         self._curves.flush()
         if self._staged:
             for name in os.listdir(self._staged):
                 with open(os.path.join(self._staged, name), "rb") as events:
-                    write_bytes(join(self._curves_url, name), events.read())
+                    write_bytes(join(self._curves_url, name), events.read(), RETRY_S)
 
     def close(self) -> None:
         """Ends the curves; records since the last `flush` are of steps that no checkpoint holds, and go."""

@@ -8,7 +8,6 @@ With several clips these three are written for each, named by its id.
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import re
@@ -16,24 +15,20 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
-from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from schemas.errors import DataError, UsageError
+from schemas.errors import UsageError
 from schemas.settings import commit, to_mapping
-from schemas.shard import FRAME_SIZE_PX
-from schemas.storage import check_writable, exists, join, read_bytes, write_bytes
-from vpp.data.clip_index import ClipIndex
-from vpp.data.clip_reader import read_clips
+from schemas.storage import check_writable, exists, join, write_bytes
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
 from vpp.video.fvd import frechet_distance, i3d_features, load_i3d
 from vpp.video.image_encoder import PUBLISHED_IMAGE_ENCODER, ClipImageEncoder, load_image_encoder
 from vpp.video.metrics import compare_with_copy, frame_quality
 from vpp.video.model_folder import INDEX
 from vpp.video.predict import decode_latents, encode_frames, predict_latents
+from vpp.video.scenes import Scene, clip_scenes, picture_scene
 from vpp.video.svd import ModelDescription, load_denoiser, load_vae, read_description
 from vpp.video.text_encoder import STAND_IN, ClipTextEncoder, load_text_encoder
 from vpp.video.video_strip import film_strip_png, strip_gif, strip_mp4
@@ -100,23 +95,6 @@ class PredictSettings:
             )
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What a prediction starts from.
-
-    Attributes:
-        name: What its files are called.
-        text: The caption.
-        frames: RGB uint8 `[T, 256, 256, 3]`: the first frame alone, or all where the truth is known.
-        other_view: RGB uint8 `[256, 256, 3]`: the first frame from another camera; None without an image condition.
-    """
-
-    name: str
-    text: str
-    frames: torch.Tensor
-    other_view: torch.Tensor | None = None
-
-
 def predict(settings: PredictSettings) -> dict[str, Any]:
     """Runs the job; returns what `prediction.json` holds.
 
@@ -129,7 +107,10 @@ def predict(settings: PredictSettings) -> dict[str, Any]:
     described = read_description(folder)
     has_other_view = (described.denoiser if described else settings.model).image_condition
     _check_other_view(settings, has_other_view)
-    scenes = [_picture_scene(settings)] if settings.image else _clip_scenes(settings, has_other_view)
+    if settings.image:
+        scenes = [picture_scene(settings.image, settings.text, settings.other_view)]
+    else:
+        scenes = clip_scenes(settings.data, settings.clip, settings.text, has_other_view)
     i3d = load_i3d(settings.i3d) if settings.i3d else None
     denoiser, description = load_denoiser(folder, settings.model)
     _check_model(denoiser, scenes, settings)
@@ -187,49 +168,6 @@ def _check_other_view(settings: PredictSettings, has_other_view: bool) -> None:
         raise UsageError("--other-view: expected --image with it, found --clip, whose other camera comes from --data")
     if has_other_view and settings.image and not settings.other_view:
         raise UsageError(f"--other-view: expected a picture from another camera, as {model} takes one, found none")
-
-
-def _picture_scene(settings: PredictSettings) -> Scene:
-    other_view = _read_picture("--other-view", settings.other_view) if settings.other_view else None
-    return Scene("prediction", settings.text, _read_picture("--image", settings.image)[None], other_view)
-
-
-def _read_picture(option: str, url: str) -> torch.Tensor:
-    """RGB uint8 `[256, 256, 3]`, stretched as clips are."""
-    try:
-        picture = Image.open(io.BytesIO(read_bytes(url))).convert("RGB")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise UsageError(f"{option} {url}: expected a picture's file or URL, found no file") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        detail = " ".join(str(error).split())
-        raise UsageError(f"{option} {url}: expected a picture, cannot read it: {detail}") from error
-    shrinks = min(picture.size) >= FRAME_SIZE_PX
-    resample = Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC  # as clips are resized
-    return torch.from_numpy(np.array(picture.resize((FRAME_SIZE_PX, FRAME_SIZE_PX), resample)))
-
-
-def _clip_scenes(settings: PredictSettings, has_other_view: bool) -> list[Scene]:
-    index = ClipIndex.read(settings.data)
-    row_of = dict(zip(index.clip_ids(np.arange(len(index))), range(len(index)), strict=True))
-    unknown = [clip_id for clip_id in settings.clip if clip_id not in row_of]
-    if unknown:
-        raise UsageError(
-            f"--clip {' '.join(unknown)}: expected ids of written clips of {settings.data}, such as "
-            f"{next(iter(row_of))}; jobs/query.py {settings.data} captions lists them"
-        )
-    rows = np.array([row_of[clip_id] for clip_id in settings.clip])
-    try:
-        clips = read_clips(index, rows, "frames", other_camera=has_other_view)
-    except DataError as error:
-        raise UsageError(f"--clip: expected clips that can be read: {error}") from error
-    assert clips.frames is not None
-    others = [None] * len(rows) if clips.other_view is None else list(clips.other_view)
-    names = settings.clip if len(settings.clip) > 1 else ("prediction",)
-    captions = index.captions(rows)
-    return [
-        Scene(name, settings.text or caption, clip, other_view)
-        for name, caption, clip, other_view in zip(names, captions, clips.frames, others, strict=True)
-    ]
 
 
 def _model_folder(name: str) -> str:

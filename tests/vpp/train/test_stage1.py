@@ -196,7 +196,7 @@ def no_output(folder: Path) -> Stage1Settings:
         (clips_of_another_length, "clips of 8 frames as the model's, found 16"),
         (no_base, "expected the folder of a diffusers pipeline"),
         (no_selection, "drawers"),
-        (unknown_dataset, "'b'"),
+        (unknown_dataset, "expected datasets that have clips to train on, found b; known: a"),
         (no_output, "--output"),
     ],
 )

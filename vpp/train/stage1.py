@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from diffusers import AutoencoderKLTemporalDecoder
 
+from schemas.encoder import same_model
 from schemas.errors import UsageError
 from schemas.settings import commit, to_mapping
 from schemas.storage import check_writable, exists, join, read_bytes, write_bytes
@@ -37,6 +38,12 @@ from vpp.train.video_validation import ValidationSettings, VideoValidation
 from vpp.train.worker import Worker
 from vpp.video.codec_training import CodecSettings, save_codec, train_codec
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
+from vpp.video.image_encoder import (
+    PUBLISHED_IMAGE_ENCODER,
+    ClipImageEncoder,
+    image_encoder_id,
+    load_image_encoder,
+)
 from vpp.video.latent_codec import codec_id
 from vpp.video.lora import add_lora, merge_lora
 from vpp.video.model_folder import INDEX
@@ -76,6 +83,9 @@ class Stage1Settings:
     codec: str = ""
     """What encodes frames in training: a VAE's folder or hub id, or `train` for a small one that is trained first on
     the same clips. Empty reads stored latents, and where there are none, encodes with the base's own VAE."""
+    image_encoder: str = PUBLISHED_IMAGE_ENCODER
+    """Hub id or folder of CLIP's image encoder, or `tiny`. It embeds another camera's picture, and is used only with
+    `model.image_condition`."""
     lora_rank: int = 0
     """Rank of low-rank adapters, which are then trained instead of all weights; 0 trains all."""
     model: DenoiserConfig = field(default_factory=DenoiserConfig)
@@ -151,12 +161,14 @@ class _Plan:
         data: The clips.
         base: What is known of the model that is fine-tuned; None from scratch.
         vae: Folder, URL or hub id of the VAE that encodes frames or shows predictions; empty for none.
+        image_encoder: Name and revision of what embeds another camera's picture; empty without an image condition.
         fixed: Values that stay the same for the whole run.
     """
 
     data: VideoData
     base: ModelDescription | None
     vae: str
+    image_encoder: str
     fixed: dict[str, Any]
 
 
@@ -171,7 +183,10 @@ def _plan(settings: Stage1Settings) -> _Plan:
             "--latents, or encode them in training with --codec NAME or --codec train"
         )
     config = base.denoiser if base else settings.model
-    data = open_video_data(settings.data, settings.loading, config.num_frames, want_frames, base)
+    data = open_video_data(settings.data, settings.loading, config, want_frames, base)
+    image_encoder = image_encoder_id(settings.image_encoder) if config.image_condition else ""
+    if base and image_encoder:
+        _check_image_encoder(settings, image_encoder, base.image_encoder)
     vae = join(settings.output, "codec") if settings.codec == "train" else settings.codec
     if not vae:
         vae = _name_of_codec(data.latent_codec) if settings.preset else settings.base
@@ -187,7 +202,19 @@ def _plan(settings: Stage1Settings) -> _Plan:
         "seed": settings.train.seed,
         "batch_size": settings.train.batch_size,
     }
-    return _Plan(data, base, vae, fixed)
+    if image_encoder:
+        fixed["image_encoder"] = image_encoder
+    return _Plan(data, base, vae, image_encoder, fixed)
+
+
+def _check_image_encoder(settings: Stage1Settings, named: str, of_base: str) -> None:
+    if not of_base:
+        _log.warning("image encoder: base does not tell its own, so it is not known whether %r fits", named)
+    elif not same_model(named, of_base):
+        raise UsageError(
+            f"--image-encoder {settings.image_encoder}: expected the model's image encoder {of_base!r}, found "
+            f"{named!r}; name the one that the base was trained with"
+        )
 
 
 def _name_of_codec(latent_codec: str) -> str:
@@ -236,13 +263,14 @@ def _train(settings: Stage1Settings, worker: Worker) -> Outcome:
     if settings.lora_rank:
         add_lora(denoiser.unet, settings.lora_rank, alpha=settings.lora_rank)
     denoiser.to(worker.device)
+    image_encoder = _load_image_encoder(settings, plan, worker)
     if worker.device.type == "cpu":
         use_plane_convolutions(denoiser.unet)
     validation = None
     if settings.train.validate_every and len(plan.data.held_out):
-        validation = VideoValidation(plan.data, settings.validation, vae, worker, settings.output)
+        validation = VideoValidation(plan.data, settings.validation, vae, image_encoder, worker, settings.output)
     task = VideoTask(
-        denoiser, vae, plan.data, settings.loading, settings.objective, validation,
+        denoiser, vae, image_encoder, plan.data, settings.loading, settings.objective, validation,
         seed=settings.train.seed, batch_size=settings.train.batch_size, worker=worker,
     )  # fmt: skip
     outcome = train(task, settings.train, worker, settings.output, plan.fixed)
@@ -260,6 +288,10 @@ def _load_vae(plan: _Plan, worker: Worker) -> AutoencoderKLTemporalDecoder | Non
             raise
         _log.warning("predictions are judged as latents and not shown: %s", error)
         return None
+
+
+def _load_image_encoder(settings: Stage1Settings, plan: _Plan, worker: Worker) -> ClipImageEncoder | None:
+    return load_image_encoder(settings.image_encoder, worker.device) if plan.image_encoder else None
 
 
 def _make_denoiser(settings: Stage1Settings, plan: _Plan, vae: AutoencoderKLTemporalDecoder | None) -> VideoDenoiser:
@@ -289,5 +321,7 @@ def _export(settings: Stage1Settings, plan: _Plan, vae: AutoencoderKLTemporalDec
     load_average(checkpoint.tensors, denoiser)
     unet = merge_lora(denoiser.unet) if settings.lora_rank else denoiser.unet
     codec = plan.data.latent_codec or (codec_id(vae, plan.vae) if vae is not None else "")
-    description = ModelDescription(denoiser.config, plan.data.text_encoder, codec, _trained_by(settings))
+    description = ModelDescription(
+        denoiser.config, plan.data.text_encoder, codec, plan.image_encoder, _trained_by(settings)
+    )
     save_pipeline(join(settings.output, "model"), unet, vae, description, "" if settings.preset else settings.base)

@@ -67,6 +67,8 @@ class ModelDescription:
     """Name and revision of the text encoder of its training data; empty where unknown."""
     latent_codec: str = ""
     """Name and revision of the latent codec of its training data; empty where unknown."""
+    image_encoder: str = ""
+    """Name and revision of the image encoder of its image condition; empty without one, and where unknown."""
     trained_by: str = ""
     """Step and commit of the run that wrote it; empty for a model of others."""
 

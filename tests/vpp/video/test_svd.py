@@ -27,7 +27,7 @@ from vpp.video.svd import (
     unet_from_scratch,
 )
 
-DESCRIBED = ModelDescription(DenoiserConfig(position_encode=True, fps=4.0), "clip@1", "vae@2", "step 3")
+DESCRIBED = ModelDescription(DenoiserConfig(position_encode=True, fps=4.0), "clip@1", "vae@2", "clip@3", "step 3")
 WEIGHTS = "diffusion_pytorch_model"
 
 

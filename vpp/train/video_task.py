@@ -30,7 +30,7 @@ from vpp.video.objective import (
     first_frame_noise_strength,
     video_loss,
 )
-from vpp.video.predict import encode_frames, encode_pixels, to_pixels
+from vpp.video.vae import encode_frames, encode_pixels, to_pixels
 
 
 @dataclass(frozen=True)

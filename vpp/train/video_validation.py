@@ -25,7 +25,8 @@ from vpp.video.denoiser import VideoDenoiser
 from vpp.video.image_encoder import ClipImageEncoder
 from vpp.video.metrics import compare_with_copy, frame_quality
 from vpp.video.objective import sample_generator
-from vpp.video.predict import decode_latents, encode_frames, predict_latents
+from vpp.video.predict import predict_latents
+from vpp.video.vae import decode_latents, encode_frames
 from vpp.video.video_strip import film_strip_png, strip_gif, strip_mp4
 
 

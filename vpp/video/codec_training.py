@@ -123,7 +123,7 @@ def train_codec(
                 raise UsageError("codec: expected clips to train on, found none")
             crops = [draw_crop(latest[rng.integers(len(latest))], settings, rng) for _ in range(settings.batch_size)]
             l1, kl = _losses(vae, _pixels(np.stack(crops), device), settings, noise)
-            (l1 + settings.kl_weight * kl).backward()
+            torch.autograd.backward(l1 + settings.kl_weight * kl)
             torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
             optimizer.step()
             schedule.step()

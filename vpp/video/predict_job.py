@@ -27,10 +27,11 @@ from vpp.video.fvd import frechet_distance, i3d_features, load_i3d
 from vpp.video.image_encoder import PUBLISHED_IMAGE_ENCODER, ClipImageEncoder, load_image_encoder
 from vpp.video.metrics import compare_with_copy, frame_quality
 from vpp.video.model_folder import INDEX
-from vpp.video.predict import decode_latents, encode_frames, predict_latents
+from vpp.video.predict import predict_latents
 from vpp.video.scenes import Scene, clip_scenes, picture_scene
-from vpp.video.svd import ModelDescription, load_denoiser, load_vae, read_description
+from vpp.video.svd import ModelDescription, load_denoiser, read_description
 from vpp.video.text_encoder import STAND_IN, ClipTextEncoder, load_text_encoder
+from vpp.video.vae import decode_latents, encode_frames, load_vae
 from vpp.video.video_strip import film_strip_png, strip_gif, strip_mp4
 
 _log = logging.getLogger(__name__)

@@ -18,7 +18,8 @@ from schemas.errors import UsageError
 from schemas.settings import load_settings
 from vpp.train.checkpoint import read_latest_checkpoint
 from vpp.train.run_log import read_steps
-from vpp.train.stage1 import Stage1Settings, _train, preset_settings, run_stage1
+from vpp.train.stage1 import _train, run_stage1
+from vpp.train.stage1_settings import Stage1Settings, preset_settings
 from vpp.train.worker import Worker
 from vpp.video.denoiser import DenoiserConfig
 from vpp.video.svd import ModelDescription, load_denoiser, save_pipeline, unet_from_scratch

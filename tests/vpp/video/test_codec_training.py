@@ -22,9 +22,9 @@ from vpp.video.codec_training import (
     save_codec,
     train_codec,
 )
-from vpp.video.latent_codec import codec_id, load_latent_codec
+from vpp.video.latent_codec import load_latent_codec
 from vpp.video.model_folder import published
-from vpp.video.svd import load_vae
+from vpp.video.vae import codec_id, load_vae
 
 SHORT = CodecSettings(steps=40, batch_size=4, crop_px=32, learning_rate=3e-3, clips_in_memory=3)
 SHORTEST = CodecSettings(channels=(32,) * 4, steps=3, batch_size=2, crop_px=16, clips_in_memory=3)

@@ -50,18 +50,7 @@ from schemas.layout import plan_folder, summary_url
 from schemas.settings import commit, to_mapping
 from schemas.shard import PRODUCTS
 from schemas.storage import check_writable, exists, join, list_names, write_bytes
-
-_STORE_FAULTS = (
-    "Connection",
-    "Disconnected",
-    "Timeout",
-    "IncompleteRead",
-    "SlowDown",
-    "ServiceUnavailable",
-    "InternalError",
-)
-"""In the names and messages of what stores raise for a while; a unit of work that meets one is tried again."""
-
+from schemas.store_faults import PASSING_FAULTS
 
 _ROWS_AT_ONCE = 10_000  # bounds what the driver hands to Ray at a time
 
@@ -157,7 +146,7 @@ def _start_ray() -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.retried_map_errors = list(_STORE_FAULTS)
+    context.retried_map_errors = list(PASSING_FAULTS)
     context.max_map_retries = 6  # after 1, 2, 4, 8, 16 s: a store may be gone for half a minute
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 

@@ -55,5 +55,17 @@ class LatentCodec(Protocol):
         ...
 
 
+def same_model(a: str, b: str) -> bool:
+    """Whether two ids name the same weights: by their revisions where both have one, else by the whole id.
+
+    >>> same_model("runs/7/codec@0123456789ab", "/mnt/copy@0123456789ab"), same_model("codec@0123", "codec@4567")
+    (True, False)
+    >>> same_model("openai/clip", "openai/clip"), same_model("openai/clip", "openai/clip@0123")
+    (True, False)
+    """
+    (_, at_a, revision_a), (_, at_b, revision_b) = a.rpartition("@"), b.rpartition("@")
+    return revision_a == revision_b if at_a and at_b else a == b
+
+
 TextEncoderFactory = Callable[[], TextEncoder]
 LatentCodecFactory = Callable[[], LatentCodec]

@@ -6,7 +6,9 @@ are told apart by the built-in classes where a package uses them, and by name wh
 
 from __future__ import annotations
 
+import errno
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -22,6 +24,7 @@ PASSING_FAULTS = (
     "SlowDown",
     "ServiceUnavailable",
     "InternalError",
+    "BadGateway",
 )
 """In the names and messages of what stores raise for a while."""
 
@@ -35,16 +38,31 @@ _log = logging.getLogger(__name__)
 def is_passing_fault(error: BaseException) -> bool:
     """Whether doing the same again later may succeed: a lost connection or a full disk, but no missing file or right.
 
+    An error that another one caused is judged by its cause too.
+
     >>> is_passing_fault(ConnectionResetError()), is_passing_fault(PermissionError()), is_passing_fault(TypeError())
     (True, False, False)
     """
-    if isinstance(error, (VPPError, *_LASTING)):
-        return False
-    text = f"{type(error).__name__}: {error}"
-    return isinstance(error, OSError) or any(word in text for word in PASSING_FAULTS)
+    cause: BaseException | None = error
+    seen: list[BaseException] = []
+    while cause is not None and cause not in seen:
+        if isinstance(cause, (VPPError, *_LASTING)) or (isinstance(cause, OSError) and cause.errno == errno.EINVAL):
+            return False  # EINVAL is what s3fs makes of a range outside the file
+        text = f"{type(cause).__name__}: {cause}"
+        if isinstance(cause, OSError) or any(word in text for word in PASSING_FAULTS):
+            return True
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
-def retry_passing_faults(action: Callable[[], _T], doing: str, for_s: float, first_wait_s: float = 0.5) -> _T:
+def retry_passing_faults(
+    action: Callable[[], _T],
+    doing: str,
+    for_s: float,
+    first_wait_s: float = 0.5,
+    closed: threading.Event | None = None,
+) -> _T:
     """Does `action` again while the store has passing faults, waiting twice as long each time (at most 30 s).
 
     Args:
@@ -52,21 +70,23 @@ def retry_passing_faults(action: Callable[[], _T], doing: str, for_s: float, fir
         doing: What it does, for the log: `"uploading s3://bucket/file"`.
         for_s: No attempt begins later than this after the first; 0 tries once.
         first_wait_s: Pause before the second attempt.
+        closed: When set, no more attempt is made.
 
     Raises:
         Exception: What `action` raised last, if it does not pass or lasts longer than `for_s`.
     """
     deadline = time.monotonic() + for_s
     wait_s = first_wait_s
+    closed = closed or threading.Event()
     while True:
         try:
             return action()
         except Exception as error:  # whatever a store raises; `is_passing_fault` decides
             left_s = deadline - time.monotonic()
-            if left_s <= 0 or not is_passing_fault(error):
+            if left_s <= 0 or closed.is_set() or not is_passing_fault(error):
                 raise
             pause_s = min(wait_s, left_s)
             name = type(error).__name__
             _log.warning("%s: %s: %s; again in %.1f s, for %.0f s more", doing, name, error, pause_s, left_s)
-        time.sleep(pause_s)
+        closed.wait(pause_s)
         wait_s = min(2 * wait_s, _LONGEST_WAIT_S)

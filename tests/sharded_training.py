@@ -67,9 +67,7 @@ def train_sharded(
 ) -> None:
     """A worker: trains, then rank 0 writes losses and the full state to `folder/name`."""
     torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous-{name}", rank=rank, world_size=world_size
-    )
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous-{name}", rank=rank, world_size=world_size)
     denoiser = fresh(lora)
     shard_model(denoiser, precision, torch.device("cpu"))
     optimizer = adamw(denoiser)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 
 import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError
@@ -22,6 +23,8 @@ from schemas.store_faults import is_passing_fault, retry_passing_faults
         (FileNotFoundError(), False),
         (PermissionError("Connection refused to you"), False),
         (NoCredentialsError(), False),
+        (OSError(errno.EINVAL, "InvalidRange"), False),
+        (OSError(errno.EREMOTEIO, "InternalError"), True),
         (UsageError("Timeout must be positive"), False),
         (TypeError(), False),
     ],
@@ -62,4 +65,23 @@ def test_one_attempt_is_made_without_hope_or_time(error: Exception, for_s: float
     store = Store(1, error)
     with pytest.raises(type(error)):
         retry_passing_faults(store.ask, "asking", for_s)
+    assert store.num_calls == 1
+
+
+def test_a_cause_tells_what_a_wrapping_error_hides() -> None:
+    error = RuntimeError("it failed")
+    error.__cause__ = OSError(errno.EBUSY, "SlowDown")
+    assert is_passing_fault(error)
+
+
+def test_no_attempt_is_made_once_the_caller_has_closed() -> None:
+    closed = threading.Event()
+    store = Store(10**9, ConnectionError("gone"))
+
+    def ask() -> str:
+        closed.set()
+        return store.ask()
+
+    with pytest.raises(ConnectionError):
+        retry_passing_faults(ask, "asking", for_s=1000, closed=closed)
     assert store.num_calls == 1

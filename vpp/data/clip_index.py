@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 from schemas.errors import UsageError
 from schemas.layout import selection_url
 from schemas.storage import exists, join, join_inside, list_names, read_bytes
+from schemas.store_faults import retry_passing_faults
 from vpp.data.clip_columns import MEMBERS, ClipColumns, ClipModels
 from vpp.data.manifest_reader import read_written_clips
-from vpp.data.store_faults import asking_again
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ class ClipIndex:
         ids = self.clip_ids(rows)
         for code in np.unique(self._clips.shard_codes[rows]).tolist():
             part = self._clips.shards[code][2]
-            content = asking_again(lambda part=part: read_bytes(part), part, retry_s)  # type: ignore[misc]
+            content = retry_passing_faults(lambda part=part: read_bytes(part), f"reading {part}", retry_s)  # type: ignore[misc]
             table = pq.read_table(pa.BufferReader(content), columns=["clip_id", "caption"])
             table = table.filter(pc.is_in(table["clip_id"], pa.array(ids)))
             found |= dict(zip(table["clip_id"].to_pylist(), table["caption"].to_pylist(), strict=True))
@@ -209,12 +209,12 @@ class ClipIndex:
 def _read_selection(url: str, name: str, retry_s: float) -> pa.Array:
     """The ids of a selection, as `jobs/query.py --save` writes it: Parquet with one column `clip_id`."""
     source = selection_url(url, name)
-    if "/" in name or not asking_again(lambda: exists(source), source, retry_s):
+    if "/" in name or not retry_passing_faults(lambda: exists(source), f"asking for {source}", retry_s):
         there = ", ".join(entry.removesuffix(".parquet") for entry in list_names(join(url, "selections"))) or "none"
         raise UsageError(
             f"selection {name!r}: expected {source}, found none; jobs/query.py --save {name} writes one; there: {there}"
         )
-    content = asking_again(lambda: read_bytes(source), source, retry_s)
+    content = retry_passing_faults(lambda: read_bytes(source), f"reading {source}", retry_s)
     try:
         table = pq.read_table(pa.BufferReader(content))
     except pa.ArrowException as error:

@@ -21,8 +21,8 @@ from schemas.layout import manifest_folder
 from schemas.manifest import CLIP_SCHEMA
 from schemas.shard import LATENTS_NPY
 from schemas.storage import join, list_files, read_bytes
+from schemas.store_faults import retry_passing_faults
 from vpp.data.clip_columns import MEMBERS, ClipColumns, ClipModels
-from vpp.data.store_faults import asking_again
 
 HELD_OUT_SPLITS = ("val", "valid", "validation", "test")
 """Names of splits that are not trained on."""
@@ -45,14 +45,14 @@ def read_written_clips(url: str, retry_s: float) -> ClipColumns:
         UsageError: If there is no manifest, no written clip, or a part has other columns.
     """
     folder = manifest_folder(url, "clips")
-    names = asking_again(lambda: list_files(folder, ".parquet"), folder, retry_s)
+    names = retry_passing_faults(lambda: list_files(folder, ".parquet"), f"listing {folder}", retry_s)
     names = [name for name in names if name.count("/") == 1]
     if not names:
         raise UsageError(f"data {url}: expected the output of jobs/preprocess.py, found no manifest below {folder}")
 
     def read(name: str) -> _Part | None:
         part_url = join(folder, name)
-        return _read_part(asking_again(lambda: read_bytes(part_url), part_url, retry_s), part_url)
+        return _read_part(retry_passing_faults(lambda: read_bytes(part_url), f"reading {part_url}", retry_s), part_url)
 
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         parts = [part for part in pool.map(read, names) if part is not None]

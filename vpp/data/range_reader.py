@@ -12,8 +12,8 @@ import numpy as np
 
 from schemas.errors import DataError
 from schemas.storage import filesystem, is_local, read_bytes, size_bytes
+from schemas.store_faults import retry_passing_faults
 from vpp.data.clip_index import ClipIndex
-from vpp.data.store_faults import asking_again
 
 MAX_GAP_BYTES = 256 << 10
 """Unwanted bytes between two ranges that are read with them: a store sends so many in less time than it takes to answer
@@ -127,13 +127,15 @@ class RangeReader:
             return _read_local(path, read.start, read.end) if path else read_bytes(url, read.start, read.end)
 
         try:
-            content = asking_again(ask, url, self._retry_s, self.closed)
+            content = retry_passing_faults(ask, f"reading {url}", self._retry_s, closed=self.closed)
         except FileNotFoundError as error:
             raise DataError("missing_file", f"{expected}, found no such shard") from error
         except OSError as error:
             if error.errno != errno.EINVAL:  # what s3fs makes of a range that begins behind the end
                 raise
-            found = asking_again(lambda: size_bytes(url), url, self._retry_s, self.closed)
+            found = retry_passing_faults(
+                lambda: size_bytes(url), f"asking for {url}", self._retry_s, closed=self.closed
+            )
             if found >= read.end:
                 raise
             raise DataError("truncated_shard", f"{expected}, found {found} bytes in all") from error

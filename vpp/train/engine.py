@@ -84,6 +84,10 @@ class TrainSettings:
                 raise ValueError(f"expected {name} >= 1, found {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"expected 0 <= ema_decay < 1, found {self.ema_decay}")
+        if self.parallel == "fsdp" and self.optimizer.kind == "adamw8bit":
+            raise ValueError(
+                "expected optimizer.kind adamw with parallel fsdp, which shards its moments, found adamw8bit"
+            )
 
 
 class NonFiniteLoss(VPPError):
@@ -215,7 +219,7 @@ class _Training:
             places = places if len(places) else np.array([0])
             with self.wrapped.accumulating(is_last=number == num_micro - 1), self._arithmetic():
                 losses = self.task.loss(self.wrapped.module, share, places.tolist())
-                (losses.sum() * (weight * world_size / settings.batch_size)).backward()
+                torch.autograd.backward(losses.sum() * (weight * world_size / settings.batch_size))
             if weight:
                 self.window.put(self.step, share.positions[places], losses.detach())
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
@@ -281,13 +285,13 @@ class _Training:
     def _resume(self) -> int:
         """Restores the newest checkpoint: rank 0 reads it and sends it to the others."""
         found = read_latest_checkpoint(self.run_url) if self.worker.leads else None
-        state = [found and {"step": found.info.step, "fixed": found.state["fixed"]}]
+        told: list[tuple[int, dict[str, Any]] | None] = [(found.info.step, found.state["fixed"]) if found else None]
         if self.worker.world_size > 1:
-            dist.broadcast_object_list(state, src=0, device=self.worker.device)
-        if state[0] is None:
+            dist.broadcast_object_list(told, src=0, device=self.worker.device)
+        if told[0] is None:
             return 0
-        step: int = state[0]["step"]
-        check_same(self.fixed, state[0]["fixed"], self.run_url)
+        step, begun_with = told[0]
+        check_same(self.fixed, begun_with, self.run_url)
         if step > self.settings.steps:
             raise UsageError(
                 f"{self.run_url}: expected at most --train.steps {self.settings.steps}, found a run that has {step}; "

@@ -23,7 +23,7 @@ UNITS = (SpatioTemporalResBlock, TransformerSpatioTemporalModel)
 
 
 def shard_units(module: nn.Module) -> list[nn.Module]:
-    """The modules that are sharded each by itself, in their order; what they do not hold belongs to the whole module."""
+    """The modules that are sharded each by itself, in order; what they do not hold belongs to the whole module."""
     return [part for part in module.modules() if isinstance(part, UNITS)]
 
 

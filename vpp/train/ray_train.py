@@ -65,7 +65,6 @@ class TrainingFailed(VPPError):
     """The workers failed for another reason than the user's; running again continues."""
 
 
-@ray.remote(num_cpus=0, max_concurrency=8)
 class _GoBetween:
     """Carries progress to the driver and requests to the workers."""
 
@@ -116,7 +115,7 @@ def run_on_workers(
         TrainingFailed: If workers failed more often than allowed, or with an error of ours.
     """
     start_ray()
-    go_between = _GoBetween.remote()
+    go_between = ray.remote(num_cpus=0, max_concurrency=8)(_GoBetween).remote()
     options = _scaling(settings)
     trainer = ray.train.torch.TorchTrainer(
         _work,
@@ -140,6 +139,7 @@ def run_on_workers(
             _show(ray.get(go_between.take_news.remote()), bar)
             if stopping.is_set():
                 bar.set_description("stopping")
+    outcome: Outcome | None
     outcome, fault = ray.get(go_between.ending.remote())
     if fault is not None:
         kind, message = fault

@@ -18,9 +18,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
-from schemas.storage import filesystem, is_local, join, list_names, open_read, write_bytes, write_file
+from schemas.storage import filesystem, is_local, join, list_names, open_read, remove_file, write_bytes, write_file
+from schemas.store_faults import retry_passing_faults
+
+RETRY_S = 300.0
+"""How long a store that is gone is asked again."""
 
 STEP_SCHEMA = pa.schema(
     [
@@ -64,10 +69,9 @@ class RunLog:
         self._curves_url = join(run_url, "tensorboard")
         self._records: list[StepRecord] = []
         self._staged = None if is_local(run_url) else tempfile.mkdtemp(prefix="vpp-curves-")
-        fs, path = filesystem(self._steps_url)
-        for name in list_names(self._steps_url):
+        for name in retry_passing_faults(lambda: list_names(self._steps_url), f"listing {self._steps_url}", RETRY_S):
             if int(name.split(".")[0]) >= first_step:
-                fs.rm_file(f"{path}/{name}")
+                remove_file(join(self._steps_url, name))
         if wandb_project:
             import wandb
 
@@ -84,30 +88,25 @@ class RunLog:
         for name, value in metrics.items():
             self._curves.add_scalar(name, value, step)
 
-    def add_picture(self, step: int, name: str, picture: np.ndarray) -> None:
-        """Takes an RGB picture uint8 `[H, W, 3]`."""
-        self._curves.add_image(name, picture, step, dataformats="HWC")
-
-    def add_video(self, step: int, name: str, gif: bytes, height: int, width: int) -> None:
+    def add_video(self, step: int, name: str, gif: bytes) -> None:
         """Takes an animated GIF, which TensorBoard plays."""
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
+        width, height = np.frombuffer(gif, "<u2", count=2, offset=6).tolist()  # GIF's logical screen
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
-        writer = self._curves._get_file_writer()
+        writer = self._curves._get_file_writer()  # type: ignore[no-untyped-call]
         writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
 
     def flush(self) -> None:
         """Writes what was taken: a part of the steps, and the curves."""
         if self._records:
             rows = [{field: getattr(record, field) for field in STEP_SCHEMA.names} for record in self._records]
-            with write_file(join(self._steps_url, f"{rows[0]['step']:010}.parquet")) as handle:
+            with write_file(join(self._steps_url, f"{rows[0]['step']:010}.parquet"), RETRY_S) as handle:
                 pq.write_table(pa.Table.from_pylist(rows, STEP_SCHEMA), handle, compression="zstd")
             self._records = []
         self._curves.flush()
         if self._staged:
             for name in os.listdir(self._staged):
                 with open(os.path.join(self._staged, name), "rb") as events:
-                    write_bytes(join(self._curves_url, name), events.read())
+                    write_bytes(join(self._curves_url, name), events.read(), RETRY_S)
 
     def close(self) -> None:
         """Ends the curves; records since the last `flush` are of steps that no checkpoint holds, and go."""
@@ -132,7 +131,9 @@ def read_steps(run_url: str) -> pa.Table:
     return pa.concat_tables(tables).sort_by("step")
 
 
-def by_group(names: Sequence[str], groups: Sequence[Any], values: np.ndarray, prefix: str) -> dict[str, float]:
+def by_group(
+    names: Sequence[str], groups: Sequence[Any] | np.ndarray, values: np.ndarray, prefix: str
+) -> dict[str, float]:
     """Means of values by the group that each belongs to, as metrics; groups without values are left out.
 
     >>> by_group(["low", "high"], ["low", "low"], np.array([1.0, 3.0]), "loss/")

@@ -34,7 +34,7 @@ def take_snapshot(module: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema,
         for name, parameter in trained.items()
         for key, value in optimizer.state[parameter].items()
     }
-    groups = {"weights": trained, "ema": ema.averages, "optimizer": moments}
+    groups: dict[str, Mapping[str, torch.Tensor]] = {"weights": trained, "ema": ema.averages, "optimizer": moments}
     return {group: _whole(tensors, keep) for group, tensors in groups.items()}
 
 
@@ -84,7 +84,7 @@ def load_average(groups: Groups, module: nn.Module) -> None:
 def _whole(tensors: Mapping[str, torch.Tensor], keep: bool) -> dict[str, torch.Tensor]:
     result = {}
     for name, tensor in tensors.items():
-        whole = tensor.detach().full_tensor() if isinstance(tensor, DTensor) else tensor.detach()
+        whole = (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach()
         if keep:
             result[name] = whole.to("cpu", copy=True)
     return result

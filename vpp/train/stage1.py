@@ -23,7 +23,9 @@ from diffusers import AutoencoderKLTemporalDecoder
 from schemas.errors import UsageError
 from schemas.settings import commit, to_mapping
 from schemas.storage import check_writable, exists, join, read_bytes, write_bytes
+from vpp.data.loader import ClipLoader
 from vpp.data.settings import DataSettings
+from vpp.data.streams import training_order
 from vpp.train.checkpoint import read_latest_checkpoint
 from vpp.train.engine import Outcome, TrainSettings, check_same, train
 from vpp.train.optimizer import OptimizerSettings
@@ -35,9 +37,11 @@ from vpp.train.video_validation import ValidationSettings, VideoValidation
 from vpp.train.worker import Worker
 from vpp.video.codec_training import CodecSettings, save_codec, train_codec
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
-from vpp.video.codec_training import codec_id
+from vpp.video.latent_codec import codec_id
 from vpp.video.lora import add_lora, merge_lora
+from vpp.video.model_folder import INDEX
 from vpp.video.objective import ObjectiveSettings
+from vpp.video.plane_convolution import use_plane_convolutions
 from vpp.video.svd import (
     ModelDescription,
     load_denoiser,
@@ -131,7 +135,7 @@ def run_stage1(settings: Stage1Settings) -> Outcome:
     if _is_exported(settings):
         return Outcome(settings.train.steps, is_finished=True)
     name = f"stage1-{hashlib.sha256(settings.output.encode()).hexdigest()[:8]}"
-    if settings.codec == "train" and not exists(plan.vae):
+    if settings.codec == "train" and not exists(join(plan.vae, INDEX)):
         alone = replace(settings.workers, num_workers=1, min_workers=0)
         outcome = run_on_workers(partial(_train_codec, settings), alone, settings.small_codec.steps, f"{name}-codec")
         if not outcome.is_finished:
@@ -157,14 +161,17 @@ class _Plan:
 
 
 def _plan(settings: Stage1Settings) -> _Plan:
+    if not settings.data:
+        raise UsageError("--data: expected the output of jobs/preprocess.py, found nothing")
     base = None if settings.preset else _describe_base(settings)
     want_frames = bool(settings.codec) or not has_latents(settings.data, settings.loading)
     if want_frames and settings.preset and not settings.codec:
         raise UsageError(
-            f"--data {settings.data}: expected clips with latents, found clips without; preprocess them with --latents, "
-            "or encode them in training with --codec NAME or --codec train"
+            f"--data {settings.data}: expected clips with latents, found clips without; preprocess them with "
+            "--latents, or encode them in training with --codec NAME or --codec train"
         )
-    data = open_video_data(settings.data, settings.loading, want_frames, base)
+    config = base.denoiser if base else settings.model
+    data = open_video_data(settings.data, settings.loading, config.num_frames, want_frames, base)
     vae = join(settings.output, "codec") if settings.codec == "train" else settings.codec
     if not vae:
         vae = _name_of_codec(data.latent_codec) if settings.preset else settings.base
@@ -174,7 +181,7 @@ def _plan(settings: Stage1Settings) -> _Plan:
         "start": settings.preset or settings.base,
         "codec": settings.codec or data.latent_codec,
         "lora_rank": settings.lora_rank,
-        "model": to_mapping(base.denoiser if base else settings.model),
+        "model": to_mapping(config),
         "objective": to_mapping(settings.objective),
         "order": {name: loading[name] for name in ("mixture", "cameras", "piece_clips", "shuffle_pieces")},
         "seed": settings.train.seed,
@@ -211,7 +218,10 @@ def _write_record(settings: Stage1Settings, plan: _Plan) -> None:
 def _train_codec(settings: Stage1Settings, worker: Worker) -> Outcome:
     """Trains the small VAE on the clips of the run, and keeps it under the run."""
     data = _plan(settings).data
-    vae = train_codec(frame_batches(data, settings.small_codec), settings.small_codec, worker)
+    order = training_order(data.index, data.train, settings.loading, settings.train.seed, global_batch=1)
+    with ClipLoader(data.index, order, representation="frames", retry_s=settings.loading.retry_s) as loader:
+        clips = (batch.frames[0].numpy() for batch in loader if batch.frames is not None)
+        vae = train_codec(clips, settings.small_codec, worker.progress)
     save_codec(join(settings.output, "codec"), vae)
     return Outcome(settings.small_codec.steps, is_finished=True)
 
@@ -226,6 +236,8 @@ def _train(settings: Stage1Settings, worker: Worker) -> Outcome:
     if settings.lora_rank:
         add_lora(denoiser.unet, settings.lora_rank, alpha=settings.lora_rank)
     denoiser.to(worker.device)
+    if worker.device.type == "cpu":
+        use_plane_convolutions(denoiser.unet)
     validation = None
     if settings.train.validate_every and len(plan.data.held_out):
         validation = VideoValidation(plan.data, settings.validation, vae, worker, settings.output)

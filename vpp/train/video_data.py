@@ -10,9 +10,11 @@ import numpy as np
 
 from schemas.encoder import same_model
 from schemas.errors import UsageError
+from schemas.shard import NUM_FRAMES
 from vpp.data.clip_batch import Representation
 from vpp.data.clip_index import ClipIndex
 from vpp.data.settings import DataSettings
+from vpp.data.streams import training_order
 from vpp.video.svd import ModelDescription
 
 _log = logging.getLogger(__name__)
@@ -49,20 +51,21 @@ class VideoData:
         return digest.hexdigest()[:16]
 
 
-def open_video_data(url: str, settings: DataSettings, want_frames: bool, model: ModelDescription | None) -> VideoData:
+def open_video_data(
+    url: str, settings: DataSettings, num_frames: int, want_frames: bool, model: ModelDescription | None
+) -> VideoData:
     """Opens a dataset for training a video model.
 
     Args:
         url: The output of `jobs/preprocess.py`.
         settings: Selection and held-out share.
+        num_frames: The model's.
         want_frames: Whether a codec encodes frames in training; otherwise latents are read.
         model: What is known of the model that goes on training; None from scratch.
 
     Raises:
         UsageError: If there are no clips, they lack what is read, or come from other frozen models than the model.
     """
-    if not url:
-        raise UsageError("--data: expected the output of jobs/preprocess.py, found nothing")
     index = ClipIndex.read(url, settings.selection, settings.retry_s)
     split = index.split_validation(settings.validation_fraction)
     if not len(split.train):
@@ -76,6 +79,9 @@ def open_video_data(url: str, settings: DataSettings, want_frames: bool, model: 
     representation: Representation = "frames" if want_frames else "latents"
     codecs = {models.latent_codec for models in index.models() if models.has_latents}
     latent_codec = "" if want_frames else _only("latent codec", codecs, url)
+    if num_frames != NUM_FRAMES:
+        raise UsageError(f"--data {url}: expected clips of {num_frames} frames as the model's, found {NUM_FRAMES}")
+    training_order(index, split.train, settings, seed=0, global_batch=1)  # a wrong mixture or camera is told now
     if model is not None:
         _check_fits("text encoder", text_encoder, model.text_encoder, url)
         if not want_frames:

@@ -20,7 +20,6 @@ from vpp.train.video_data import VideoData
 from vpp.train.video_validation import VideoValidation
 from vpp.train.worker import Worker
 from vpp.video.denoiser import VideoDenoiser
-from vpp.video.predict import encode_frames, encode_pixels, to_pixels
 from vpp.video.objective import (
     Draws,
     ObjectiveSettings,
@@ -30,6 +29,7 @@ from vpp.video.objective import (
     first_frame_noise_strength,
     video_loss,
 )
+from vpp.video.predict import encode_frames, encode_pixels, to_pixels
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,13 @@ from schemas.storage import join, write_bytes
 from vpp.data.clip_batch import ClipBatch
 from vpp.data.clip_reader import read_clips
 from vpp.diffusion.edm import loss_weight
-from vpp.train.run_log import RunLog
+from vpp.train.run_log import RETRY_S, RunLog
 from vpp.train.video_data import VideoData
 from vpp.train.worker import Worker
 from vpp.video.denoiser import VideoDenoiser
-from vpp.video.predict import decode_latents, encode_frames
 from vpp.video.metrics import compare_with_copy, frame_quality
 from vpp.video.objective import sample_generator
-from vpp.video.predict import predict_latents
+from vpp.video.predict import decode_latents, encode_frames, predict_latents
 from vpp.video.video_strip import film_strip_png, strip_gif, strip_mp4
 
 
@@ -152,9 +151,9 @@ class VideoValidation:
         caption = self._data.index.captions(self._rows[number : number + 1])[0]
         folder = join(self._run_url, "previews", f"step_{step:08}")
         gif = strip_gif(truth, shown, caption)
-        write_bytes(join(folder, f"{clips.clip_ids[0]}.gif"), gif)
-        write_bytes(join(folder, f"{clips.clip_ids[0]}.mp4"), strip_mp4(truth, shown, caption))
-        write_bytes(join(folder, f"{clips.clip_ids[0]}.png"), film_strip_png(truth, shown, caption))
+        pictures = {"gif": gif, "mp4": strip_mp4(truth, shown, caption), "png": film_strip_png(truth, shown, caption)}
+        for kind, content in pictures.items():
+            write_bytes(join(folder, f"{clips.clip_ids[0]}.{kind}"), content, RETRY_S)
         if log is not None:
             log.add_video(step, f"prediction/{number}", gif)
 

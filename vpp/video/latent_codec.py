@@ -5,15 +5,16 @@ Source: diffusers' `AutoencoderKLTemporalDecoder`, scaling factor 0.18215 (arXiv
 
 from __future__ import annotations
 
-from pathlib import Path
+import hashlib
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
 
-from schemas.errors import UsageError
+from vpp.video.svd import load_vae
 
 STAND_IN = "tiny"
+_STAND_IN_NAME = f"{STAND_IN} (random VAE, seed 0)"
 _SEED = 0
 
 
@@ -46,24 +47,29 @@ def load_latent_codec(name: str) -> SvdLatentCodec:
     """Loads the VAE.
 
     Args:
-        name: A diffusers Stable Video Diffusion folder or hub id (its `vae/`), a folder with the VAE itself, or
-            `tiny`: a small random VAE of the same latent shape with a fixed seed; a stand-in for machines without
-                weights.
+        name: A diffusers Stable Video Diffusion folder, URL or hub id (its `vae/`), a local folder with the VAE itself,
+            or `tiny`: a small random VAE of the same latent shape with a fixed seed; a stand-in for machines without
+            weights.
 
     Raises:
         UsageError: If there is no such model.
     """
-    if name == STAND_IN:
-        return SvdLatentCodec(_stand_in_vae(), "tiny (random VAE, seed 0)", is_stand_in=True)
-    subfolder = None if (Path(name) / "config.json").is_file() else "vae"
-    try:
-        vae = AutoencoderKLTemporalDecoder.from_pretrained(name, subfolder=subfolder)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(
-            f"--latents {name}: expected none, a diffusers SVD folder or hub id, or {STAND_IN}: {reason}"
-        ) from error
-    return SvdLatentCodec(vae, name, is_stand_in=False)
+    is_stand_in = name == STAND_IN
+    vae = _stand_in_vae() if is_stand_in else load_vae(name)
+    return SvdLatentCodec(vae, codec_id(vae, _STAND_IN_NAME if is_stand_in else name), is_stand_in)
+
+
+def codec_id(vae: AutoencoderKLTemporalDecoder, name: str) -> str:
+    """`name@revision`, where the revision is 12 hex digits of the encoder's weights and the scaling factor.
+
+    Two copies of a codec share the revision; one that was trained again under the same name does not.
+    """
+    digest = hashlib.sha256(repr(float(vae.config.scaling_factor)).encode())
+    for part, weights in sorted(vae.state_dict().items()):
+        if not part.startswith("decoder."):
+            digest.update(part.encode())
+            digest.update(weights.detach().float().cpu().contiguous().numpy().tobytes())
+    return f"{name}@{digest.hexdigest()[:12]}"
 
 
 def _stand_in_vae() -> AutoencoderKLTemporalDecoder:

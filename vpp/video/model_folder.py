@@ -22,7 +22,7 @@ INDEX = "model_index.json"
 
 @contextlib.contextmanager
 def local_copy(name: str, *parts: str) -> Iterator[str]:
-    """A model as diffusers can open it: a local folder or a hub id as it is, a URL as a download that ends with the block.
+    """A model as diffusers can open it: a folder or hub id as it is, a URL as a download that ends with the block.
 
     Tensors that are mapped from the download outlive it: the disk space is given back when they are.
 

@@ -94,6 +94,18 @@ def one_step_latents(
     return denoised
 
 
+def to_pixels(frames: torch.Tensor) -> torch.Tensor:
+    """What the VAE reads, float32 `[N, 3, H, W]` from -1 to 1, of RGB frames uint8 `[N, H, W, 3]`."""
+    return frames.permute(0, 3, 1, 2).float() / 127.5 - 1.0
+
+
+@torch.no_grad()
+def encode_pixels(vae: AutoencoderKLTemporalDecoder, pixels: torch.Tensor) -> torch.Tensor:
+    """Scaled latents float32 `[N, 4, H/8, W/8]` of pixels `[N, 3, H, W]`: the mode of the posterior."""
+    latents: torch.Tensor = vae.encode(pixels).latent_dist.mode().float() * vae.config.scaling_factor
+    return latents
+
+
 @torch.no_grad()
 def encode_frames(vae: AutoencoderKLTemporalDecoder, frames: torch.Tensor, *, chunk_frames: int = 8) -> torch.Tensor:
     """Scaled latents float32 `[B, T, 4, H/8, W/8]` of RGB frames uint8 `[B, T, H, W, 3]`: the mode of the posterior.
@@ -106,8 +118,7 @@ def encode_frames(vae: AutoencoderKLTemporalDecoder, frames: torch.Tensor, *, ch
     device = next(vae.parameters()).device
     latents = []
     for chunk in torch.split(frames.flatten(0, 1), chunk_frames):
-        pixels = chunk.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        latents.append(vae.encode(pixels).latent_dist.mode().float() * vae.config.scaling_factor)
+        latents.append(encode_pixels(vae, to_pixels(chunk.to(device))))
     encoded = torch.cat(latents)
     return encoded.reshape(*frames.shape[:2], *encoded.shape[1:])
 

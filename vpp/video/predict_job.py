@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
 from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
 
 from schemas.errors import DataError, UsageError
 from schemas.settings import commit, to_mapping
@@ -43,7 +44,13 @@ PUBLISHED_TEXT_ENCODER = "openai/clip-vit-base-patch32"
 
 @dataclass(frozen=True)
 class PredictSettings:
-    """What is predicted, and how.
+    """Predicts videos from a first frame and a text, for example:
+
+    python jobs/predict.py --video-model out/stage1 --image scene.png --text "open the drawer" --output out/predict
+
+    python jobs/predict.py --video-model out/stage1 --data out/demo --clip CLIP_ID --output out/predict
+
+    Also read from this job's section of vpp.yaml in the working directory, or of --config FILE.
 
     Raises:
         ValueError: If a value is outside its range.
@@ -237,16 +244,18 @@ def _predict(
     scene: Scene,
 ) -> torch.Tensor:
     device = next(denoiser.parameters()).device
-    _log.info("%s: %r, %d steps", scene.name, scene.text, settings.num_steps)
-    return predict_latents(
-        denoiser,
-        encode_frames(vae, scene.frames[None, :1])[:, 0],
-        torch.from_numpy(encoder.encode([scene.text])).to(device).float(),
-        num_steps=settings.num_steps,
-        guidance=settings.guidance,
-        sigma_max=settings.sigma_max,
-        generator=torch.Generator().manual_seed(settings.seed),
-    )
+    _log.info("%s: %r", scene.name, scene.text)
+    with tqdm(total=settings.num_steps, desc=scene.name, unit="step", disable=None) as progress:
+        return predict_latents(
+            denoiser,
+            encode_frames(vae, scene.frames[None, :1])[:, 0],
+            torch.from_numpy(encoder.encode([scene.text])).to(device).float(),
+            num_steps=settings.num_steps,
+            guidance=settings.guidance,
+            sigma_max=settings.sigma_max,
+            generator=torch.Generator().manual_seed(settings.seed),
+            on_step=progress.update,
+        )
 
 
 def _show(settings: PredictSettings, scene: Scene, predicted: torch.Tensor) -> list[str]:

@@ -102,7 +102,7 @@ def load_denoiser(name: str, fallback: DenoiserConfig | None = None) -> tuple[Vi
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise UsageError(
-                f"video model {name}: expected a diffusers Stable Video Diffusion folder with safetensors, or a hub id: "
+                f"video model {name}: expected a diffusers SVD folder with safetensors, or a hub id: "
                 f"{_first_line(error)}"
             ) from error
         description = read_description(folder) or ModelDescription(denoiser=fallback or DenoiserConfig())

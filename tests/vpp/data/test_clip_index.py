@@ -145,7 +145,7 @@ def test_the_sources_own_validation_split_is_held_out(tmp_path: Path) -> None:
     split = index.split_validation(0.5)
     assert index.clip_ids(split.train) == ("train", "training")
     assert index.clip_ids(split.validation) == ("val", "validation", "test")
-    assert len(index.split_validation(0.0).validation) == 3
+    assert len(index.split_validation(0.0).train) == 5
 
 
 @settings(max_examples=25, deadline=None)

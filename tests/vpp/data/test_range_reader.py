@@ -18,7 +18,6 @@ from schemas.errors import DataError
 from schemas.storage import filesystem
 from vpp.data.clip_index import ClipIndex
 from vpp.data.range_reader import RangeReader, plan_reads
-from vpp.data.store_faults import asking_again, is_passing
 
 NAMES = ("latents.npy", "text.npy")
 
@@ -108,64 +107,4 @@ def test_a_store_that_is_away_for_longer_than_its_client_waits_is_asked_again(
     with caplog.at_level(logging.WARNING):
         assert reader.read(read, "c") == before
     again.join()
-    assert "asking again" in caplog.text
-
-
-def test_a_fault_that_passes_is_asked_again_until_it_has_passed(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("vpp.data.store_faults._FIRST_PAUSE_S", 0.01)
-    faults = iter([TimeoutError(), OSError(16, "SlowDown"), RuntimeError("ClientPayloadError: not complete")])
-
-    def ask() -> str:
-        for fault in faults:
-            raise fault
-        return "there"
-
-    with caplog.at_level(logging.WARNING):
-        assert asking_again(ask, "s3://bucket/a.tar", 60) == "there"
-    assert caplog.text.count("s3://bucket/a.tar") == 3
-
-
-def test_a_fault_that_stays_is_raised_when_the_time_is_over() -> None:
-    asked = []
-
-    def ask() -> None:
-        asked.append(1)
-        raise ConnectionResetError
-
-    with pytest.raises(ConnectionResetError):
-        asking_again(ask, "it", 0.05)
-    assert len(asked) == 2
-
-
-def test_asking_stops_when_the_reader_is_closed() -> None:
-    closed, asked = threading.Event(), []
-
-    def ask() -> None:
-        asked.append(1)
-        closed.set()
-        raise ConnectionResetError
-
-    with pytest.raises(ConnectionResetError):
-        asking_again(ask, "it", 1000, closed)
-    assert len(asked) == 1
-
-
-@pytest.mark.parametrize("error", [PermissionError("no"), ValueError("bad"), OSError(22, "InvalidRange")])
-def test_what_does_not_pass_is_raised_at_once(error: Exception) -> None:
-    asked = []
-
-    def ask() -> None:
-        asked.append(1)
-        raise error
-
-    with pytest.raises(type(error)):
-        asking_again(ask, "it", 1000)
-    assert len(asked) == 1
-
-
-def test_a_cause_tells_what_a_wrapping_error_hides() -> None:
-    error = RuntimeError("it failed")
-    error.__cause__ = OSError(16, "SlowDown")
-    assert is_passing(error)
+    assert "again in" in caplog.text

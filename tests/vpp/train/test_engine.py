@@ -51,7 +51,8 @@ def test_a_run_that_was_stopped_at_any_step_ends_with_the_same_bits(tmp_path: Pa
         assert torch.equal(weights(whole), weights(resumed))
         assert read_steps(url).equals(read_steps(str(tmp_path / "whole")))
         last, other = read_latest_checkpoint(url), read_latest_checkpoint(str(tmp_path / "whole"))
-        assert last and other
+        assert last
+        assert other
         for group, tensors in other.tensors.items():
             for name, tensor in tensors.items():
                 assert torch.equal(last.tensors[group][name], tensor), (group, name)

@@ -12,9 +12,10 @@ from diffusers import AutoencoderKLTemporalDecoder
 from instant_clip_tokenizer import Tokenizer
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from schemas.encoder import same_model
 from schemas.errors import UsageError
 from vpp.video.frozen_models import latent_codec_factory, text_encoder_factory
-from vpp.video.latent_codec import load_latent_codec
+from vpp.video.latent_codec import codec_id, load_latent_codec
 from vpp.video.text_encoder import load_text_encoder
 
 CAPTIONS = ["open the drawer", "a person picks up the mango from the table", "x " * 40, "Größe ✓"]
@@ -82,6 +83,7 @@ def test_a_vae_folder_gives_the_scaled_mode_of_the_posterior(tmp_path: Path) -> 
     blocks = ("DownEncoderBlock2D",) * 4
     vae = AutoencoderKLTemporalDecoder(down_block_types=blocks, block_out_channels=(32,) * 4, layers_per_block=1).eval()
     vae.save_pretrained(tmp_path / "vae")
+    (tmp_path / "model_index.json").write_text("{}")
     frames = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
     with torch.inference_mode():
         pixels = torch.from_numpy(frames).permute(0, 3, 1, 2) / 127.5 - 1
@@ -91,6 +93,30 @@ def test_a_vae_folder_gives_the_scaled_mode_of_the_posterior(tmp_path: Path) -> 
         assert codec.scaling_factor == pytest.approx(0.18215)
         assert not codec.is_stand_in
         np.testing.assert_allclose(codec.encode(frames), expected.numpy(), atol=2e-3)
+
+
+def test_a_codecs_id_follows_its_encoder_and_scale_and_not_its_place(tmp_path: Path) -> None:
+    codec = load_latent_codec("tiny")
+    assert codec.is_stand_in
+    assert codec.model_id.startswith("tiny (random VAE, seed 0)@")
+    assert codec.model_id == load_latent_codec("tiny").model_id
+    vae = AutoencoderKLTemporalDecoder(
+        down_block_types=("DownEncoderBlock2D",) * 4, block_out_channels=(32,) * 4, layers_per_block=1
+    )
+    vae.save_pretrained(tmp_path / "one")
+    vae.save_pretrained(tmp_path / "two")
+    one, two = (load_latent_codec(str(tmp_path / name)).model_id for name in ("one", "two"))
+    assert one != two
+    assert same_model(one, two)
+    with torch.no_grad():
+        vae.decoder.conv_in.weight.add_(1.0)
+    assert codec_id(vae, str(tmp_path / "one")) == one
+    vae.register_to_config(scaling_factor=0.5)
+    assert not same_model(codec_id(vae, "one"), one)
+    vae.register_to_config(scaling_factor=0.18215)
+    with torch.no_grad():
+        vae.quant_conv.bias.add_(1.0)
+    assert not same_model(codec_id(vae, "one"), one)
 
 
 @pytest.mark.parametrize("load", [load_text_encoder, load_latent_codec])

@@ -226,9 +226,9 @@ def test_a_pickled_vae_or_image_encoder_is_refused(pipeline: Path, tmp_path: Pat
     for part in ("vae", "image_encoder"):
         for path in (pipeline / part).glob("*.safetensors"):
             path.rename(path.with_suffix(".bin"))
-    with pytest.raises(UsageError, match="latent codec .*svd-robot"):
+    with pytest.raises(UsageError, match=r"latent codec .*svd-robot"):
         load_vae(str(pipeline))
-    with pytest.raises(UsageError, match="image encoder of .*svd-robot"):
+    with pytest.raises(UsageError, match=r"image encoder of .*svd-robot"):
         save_pipeline(str(tmp_path / "model"), unet, vae, DESCRIBED, base=str(pipeline))
 
 

@@ -38,14 +38,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
 from vpp.video.objective import Draws, ObjectiveSettings, video_loss
+from vpp.video.plane_convolution import use_plane_convolutions
 from vpp.video.svd import unet_from_scratch
 
 LEARNING_RATE = 5e-6
 
 
 def new_model() -> VideoDenoiser:
-    """The same weights for both."""
-    return VideoDenoiser(unet_from_scratch("tiny"), DenoiserConfig())
+    """The same weights for both; without plane convolutions bfloat16 gradients are wrong on some CPUs."""
+    unet = unet_from_scratch("tiny")
+    use_plane_convolutions(unet)
+    return VideoDenoiser(unet, DenoiserConfig())
 
 
 # --- plain -------------------------------------------------------------------------------------------------
@@ -102,22 +105,25 @@ def plain_steps(folder: Path, batch: int, precision: str) -> Generator[float]:
 # --- ours; imported where it is used, so that the plain side's memory has none of it ------------------------
 
 
-def our_batches(folder: Path, batch: int) -> Generator[torch.Tensor]:
-    """Latents of the batches of an epoch."""
-    from vpp.data.clip_index import ClipIndex
-    from vpp.data.loader import ClipLoader
-    from vpp.data.settings import DataSettings
-    from vpp.data.streams import training_order
+class OurBatches:
+    """Batches of an epoch, read ahead in threads."""
 
-    index, settings = ClipIndex.read(str(folder / "shards")), DataSettings()
-    order = training_order(index, np.arange(len(index)), settings, 0, batch)
-    with ClipLoader(
-        index, order, representation="latents", num_steps=len(index) // batch,
-        read_ahead_samples=settings.read_ahead, num_threads=settings.num_threads,
-    ) as loader:  # fmt: skip
-        for clips in loader:
-            assert clips.latents is not None
-            yield clips.latents.float()
+    def __init__(self, folder: Path, batch: int) -> None:
+        from vpp.data.clip_index import ClipIndex
+        from vpp.data.settings import DataSettings
+        from vpp.data.streams import training_order
+
+        self.index = ClipIndex.read(str(folder / "shards"))
+        self.num_steps = len(self.index) // batch
+        self.order = training_order(self.index, np.arange(len(self.index)), DataSettings(), 0, batch)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        from vpp.data.loader import ClipLoader
+
+        with ClipLoader(self.index, self.order, representation="latents", num_steps=self.num_steps) as loader:
+            for clips in loader:
+                assert clips.latents is not None
+                yield clips.latents.float()
 
 
 def train_ours(
@@ -137,10 +143,11 @@ def train_ours(
         Seconds of our steps and of the plain ones, each with the clock and the CPU's, `[num_steps, 2]`; and the metrics
         of our steps, with the peak memory in MB.
     """
+    from vpp.data.clip_index import ClipIndex
     from vpp.data.settings import DataSettings
     from vpp.train.engine import TrainSettings, train
     from vpp.train.optimizer import OptimizerSettings
-    from vpp.train.video_data import open_video_data
+    from vpp.train.video_data import VideoData
     from vpp.train.video_task import VideoTask
     from vpp.train.worker import Worker
 
@@ -158,17 +165,17 @@ def train_ours(
                     yield next(shares)
                     ours.append(now() - began)  # all that the loop did until it asked for the next share
 
-    loading = DataSettings(validation_fraction=0)
     settings = TrainSettings(
         steps=num_steps + 2, batch_size=batch, micro_batch_size=batch, precision=precision,
         gradient_checkpointing=False, log_every=1, checkpoint_every=num_steps + 3, validate_every=0,
         optimizer=OptimizerSettings(LEARNING_RATE),
     )  # fmt: skip
     worker = Worker(progress=lambda step, of_step: metrics.append({**of_step, "peak_mb": measure.peak_rss_mb()}))
+    index = ClipIndex.read(str(folder / "shards"))
+    data = VideoData(index, np.arange(len(index)), np.arange(0), "latents", "random", "random")
     task = TakingTurns(
-        new_model(), None, open_video_data(str(folder / "shards"), loading, False, None), loading,
-        ObjectiveSettings(), None, seed=0, batch_size=batch, worker=worker,
-    )  # fmt: skip
+        new_model(), None, data, DataSettings(), ObjectiveSettings(), None, seed=0, batch_size=batch, worker=worker
+    )
     train(task, settings, worker, str(run))
     return np.array(ours[1:]), np.array(theirs[1:-1]), metrics
 
@@ -184,11 +191,11 @@ def now() -> np.ndarray:
 def compare_loaders(folder: Path, batch: int, rounds: int) -> dict[str, float]:
     """Samples a second of the loaders alone, epoch by epoch; both give float32 latents of the same clips."""
     seconds, sums = {"ours": [], "plain": []}, {}
-    files = plain_batches(folder, batch)
+    files, shards = plain_batches(folder, batch), OurBatches(folder, batch)
     for number in range(rounds + 1):
         for side in seconds:
             began, total = now(), 0.0
-            batches = our_batches(folder, batch) if side == "ours" else (samples["video"] for samples in files)
+            batches = shards if side == "ours" else (samples["video"] for samples in files)
             for latents in batches:
                 total += float(latents[:, -1, -1, -1, -1].double().sum())  # one number a clip takes no time
             if number:  # the first is not counted

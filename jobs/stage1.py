@@ -6,7 +6,8 @@ import logging
 from schemas.settings import load_settings, run_job, to_mapping
 from schemas.storage import join
 from vpp.train.ray_train import TrainingFailed
-from vpp.train.stage1 import Stage1Settings, preset_settings, run_stage1
+from vpp.train.stage1 import run_stage1
+from vpp.train.stage1_settings import Stage1Settings, preset_settings
 
 
 def main() -> int:

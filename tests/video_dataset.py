@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 
 import numpy as np
 from small_dataset import write_shard
@@ -28,24 +29,30 @@ def write_video_dataset(
     latent_codec: str = LATENT_CODEC,
     clips_per_shard: int = 6,
     video: bytes = b"no video",
+    cameras: Sequence[str] = ("front",),
 ) -> None:
-    """Clips whose latents drift from frame to frame; an episode has two clips. Sizes other than 32 save time."""
+    """Clips whose latents drift from frame to frame; an episode has two clips of each camera.
+
+    Clips go through the cameras before the frames go on. Sizes other than 32 save time.
+    """
     for number, (dataset, count) in enumerate(num_clips.items()):
         random = np.random.default_rng(number)
         clips = {}
         for clip in range(count):
+            moment, camera = divmod(clip, len(cameras))
             start, drift = random.normal(size=(2, 4, latent_size, latent_size))
             latents = start + 0.1 * drift * np.arange(num_frames)[:, None, None, None]
             text = random.normal(size=(20, 512))
             members = {
                 "mp4": video,
-                "txt": f"move {clip}".encode(),
+                "txt": f"move {moment}".encode(),
                 "json": json.dumps({}).encode(),
                 "text.npy": npy(text.astype(np.float16)),
                 "latents.npy": npy(latents.astype(np.float16)),
             }
             columns = {
-                "source_episode": f"episode {clip // 2}", "camera": "front", "caption": f"move {clip}", "level": "clip",
+                "source_episode": f"episode {moment // 2}", "camera": cameras[camera], "caption": f"move {moment}", "level": "clip",
+                "start_frame": num_frames * (moment % 2), "end_frame": num_frames * (moment % 2 + 1),
                 "text_encoder": text_encoder, "latent_codec": latent_codec, "text_encoder_is_stand_in": False,
                 "latent_codec_is_stand_in": False, "frame_indices": list(range(num_frames)),
             }  # fmt: skip

@@ -25,6 +25,7 @@ from vpp.video.predict_job import PUBLISHED_TEXT_ENCODER, PredictSettings, _text
 from vpp.video.svd import ModelDescription, save_pipeline, unet_from_scratch
 
 STAND_IN_TEXT = "tiny (random CLIP, seed 0)"
+STAND_IN_IMAGE = "tiny (random CLIP, seed 0)"
 STAND_IN_CODEC = "tiny (random VAE, seed 0)"
 
 
@@ -37,14 +38,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(num_threads)
 
 
-def write_run(folder: Path, num_frames: int) -> Path:
+def write_run(folder: Path, num_frames: int, image_condition: bool = False) -> Path:
     """The output of a stage 1 run with stand-ins."""
     torch.manual_seed(0)
     vae = AutoencoderKLTemporalDecoder(
         down_block_types=("DownEncoderBlock2D",) * 4, block_out_channels=(32,) * 4, layers_per_block=1
     )
-    config = DenoiserConfig(anchor="first_frame", num_frames=num_frames)
-    description = ModelDescription(denoiser=config, text_encoder=STAND_IN_TEXT, latent_codec=STAND_IN_CODEC)
+    config = DenoiserConfig(anchor="first_frame", num_frames=num_frames, image_condition=image_condition)
+    description = ModelDescription(
+        denoiser=config, text_encoder=STAND_IN_TEXT, latent_codec=STAND_IN_CODEC,
+        image_encoder=STAND_IN_IMAGE if image_condition else "",
+    )  # fmt: skip
     save_pipeline(str(folder / "model"), unet_from_scratch("tiny", num_frames), vae, description)
     return folder
 
@@ -190,6 +194,63 @@ def test_a_mistake_ends_with_code_2_and_one_line(tmp_path: Path) -> None:
     assert code == 2
     assert "Traceback" not in printed
     assert [line for line in printed.splitlines() if line.startswith("error:")] == [printed.splitlines()[-1]]
+
+
+# --- another camera's picture ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run_with_condition(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("condition"), num_frames=2, image_condition=True)
+
+
+def test_another_view_changes_the_prediction(
+    settings: PredictSettings, run_with_condition: Path, picture: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.png"
+    Image.linear_gradient("L").save(other)
+    gifs = []
+    for number, view in enumerate((picture, picture, other)):
+        output = tmp_path / f"out{number}"
+        record = predict(
+            replace(settings, video_model=str(run_with_condition), other_view=str(view), output=str(output))
+        )
+        gifs.append((output / "prediction.gif").read_bytes())
+        assert record["image_encoder"] == STAND_IN_IMAGE
+        assert f"image encoder: {STAND_IN_IMAGE}" in record["stand_ins"]
+    assert gifs[0] == gifs[1]
+    assert gifs[0] != gifs[2]
+
+
+@pytest.mark.slow
+def test_a_clips_other_view_comes_from_its_dataset(of_clips: PredictSettings, tmp_path: Path) -> None:
+    run_of_16 = write_run(tmp_path / "run", num_frames=16, image_condition=True)
+    write_video_dataset(str(tmp_path / "data"), {"drawers": 2}, video=clip_video(0), cameras=("left", "right"))
+    record = predict(
+        replace(of_clips, video_model=str(run_of_16), data=str(tmp_path / "data"), clip=(f"drawers{0:016d}",))
+    )
+    assert record["image_encoder"] == STAND_IN_IMAGE
+    assert set(record["metrics"]["frames_8_to_last"]) == {"psnr", "ssim", "psnr_copy", "ssim_copy"}
+
+
+def test_mistakes_with_another_view_are_told_in_one_line(
+    settings: PredictSettings, of_clips: PredictSettings, run_with_condition: Path, picture: Path
+) -> None:
+    conditioned = replace(settings, video_model=str(run_with_condition))
+    clip = replace(of_clips, video_model=str(run_with_condition), clip=(f"drawers{1:016d}",))
+    for wrong, told in (
+        (conditioned, "--other-view: expected a picture from another camera"),
+        (replace(conditioned, other_view="/no/such.png"), "--other-view /no/such.png: expected a picture's file"),
+        (replace(conditioned, other_view=str(picture), image_encoder="/no/clip"), "--image-encoder /no/clip"),
+        (replace(settings, other_view=str(picture)), "expected a model with an image condition"),
+        (replace(clip, other_view=str(picture)), "--other-view: expected --image with it"),
+        (clip, "found no other in 1 of drawers"),
+    ):
+        with pytest.raises(UsageError) as error:
+            predict(wrong)
+        assert told in str(error.value)
+        assert "\n" not in str(error.value)
+    assert not Path(settings.output).exists()
 
 
 @pytest.mark.parametrize("wrong", [{"num_steps": 0}, {"sigma_max": 0.0}, {"fps": 0.0}])

@@ -21,6 +21,9 @@ MEMBERS_OF: dict[Representation, tuple[str, str]] = {
 }
 """The members of a clip that a representation is read from, the picture's first."""
 
+OTHER_VIEW = "other_view"
+"""Stands for a member among those of a batch: the first frame of another clip's video."""
+
 
 @dataclass(frozen=True, eq=False)
 class ClipBatch:
@@ -36,6 +39,8 @@ class ClipBatch:
         frames: RGB uint8 `[b, 16, 256, 256, 3]`, or None.
         latents: Scaled latents float16 `[b, 16, 4, 32, 32]` (as stored), or None.
         text: CLIP token sequences float16 `[b, 20, 512]`.
+        other_view: First frame of the clip that shows the same from another camera, RGB uint8 `[b, 256, 256, 3]`; None
+            where it was not asked for.
         wait_s: How long a loader's caller waited for the batch.
     """
 
@@ -47,6 +52,7 @@ class ClipBatch:
     frames: torch.Tensor | None
     latents: torch.Tensor | None
     text: torch.Tensor
+    other_view: torch.Tensor | None = None
     wait_s: float = 0.0
 
 
@@ -121,4 +127,5 @@ class PendingBatch:
         return ClipBatch(
             self.step, self.positions, self.rows, self.clip_ids, self.datasets,
             tensors.get(VIDEO), tensors.get(LATENTS_NPY), tensors[TEXT_TOKENS_NPY],
+            tensors.get(OTHER_VIEW),
         )  # fmt: skip

@@ -22,6 +22,7 @@ from schemas.storage import exists, join, join_inside, list_names, read_bytes
 from schemas.store_faults import retry_passing_faults
 from vpp.data.clip_columns import MEMBERS, ClipColumns, ClipModels
 from vpp.data.manifest_reader import read_written_clips
+from vpp.data.other_camera import pair_cameras
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class ClipIndex:
     def __init__(self, url: str, clips: ClipColumns) -> None:
         self.url = url
         self._clips = clips
+        self._others: np.ndarray | None = None
 
     @classmethod
     def read(cls, url: str, selection: str = "", retry_s: float = 120.0) -> ClipIndex:
@@ -157,14 +159,35 @@ class ClipIndex:
         for name in members:
             missing = rows[self._clips.offsets[MEMBERS.index(name), rows] < 0]
             if len(missing):
-                counts = np.bincount(self._clips.dataset_codes[missing], minlength=len(self.datasets)).tolist()
-                where = ", ".join(
-                    f"{count} of {dataset}" for dataset, count in zip(self.datasets, counts, strict=True) if count
-                )
                 raise UsageError(
-                    f"data {self.url}: expected {name} in every clip, found none in {where}; preprocess them with "
-                    "--latents and --text-encoder, or choose others with jobs/query.py --save"
+                    f"data {self.url}: expected {name} in every clip, found none in {self._counts(missing)}; "
+                    "preprocess them with --latents and --text-encoder, or choose others with jobs/query.py --save"
                 )
+
+    def _counts(self, rows: np.ndarray) -> str:
+        counts = np.bincount(self._clips.dataset_codes[rows], minlength=len(self.datasets)).tolist()
+        return ", ".join(f"{count} of {name}" for name, count in zip(self.datasets, counts, strict=True) if count)
+
+    def other_cameras(self, rows: np.ndarray, retry_s: float = 120.0) -> np.ndarray:
+        """For each of some clips the one that shows the same frames from another camera (`vpp.data.other_camera`).
+
+        The first call reads the manifest once more and keeps 8 bytes a clip of the index.
+
+        Returns:
+            Rows int64, as many.
+
+        Raises:
+            UsageError: If a clip has no other camera; names the datasets and how many clips.
+        """
+        if self._others is None:
+            self._others = pair_cameras(self._clips, retry_s)
+        others: np.ndarray = self._others[rows]
+        if (others < 0).any():
+            raise UsageError(
+                f"data {self.url}: expected every clip's frames from another camera too, found no other in "
+                f"{self._counts(rows[others < 0])}; choose others with jobs/query.py --save"
+            )
+        return others
 
     def captions(self, rows: np.ndarray, retry_s: float = 120.0) -> tuple[str, ...]:
         """Captions of some clips, read from their manifest parts: for tens or hundreds, not for all."""

@@ -51,9 +51,11 @@ class ClipLoader:
         num_threads: How many clips are read or decoded at a time.
         retry_s: How long a store that does not answer is asked again.
         pin_memory: Whether tensors go to page-locked memory, where there is a GPU.
+        other_camera: Whether the first frame of another camera's clip is wanted too.
 
     Raises:
-        UsageError: If a step has fewer clips than there are workers.
+        UsageError: If a step has fewer clips than there are workers; while yielding, if another camera is wanted and a
+            clip has none.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class ClipLoader:
         num_threads: int = 4,
         retry_s: float = 120.0,
         pin_memory: bool = False,
+        other_camera: bool = False,
     ) -> None:
         if order.global_batch < world_size:
             raise UsageError(
@@ -82,7 +85,7 @@ class ClipLoader:
         self._read_ahead_samples = read_ahead_samples
         self._pending: deque[PendingBatch] = deque()
         self._num_pending = 0
-        self._reader = ClipReader(index, representation, num_threads, retry_s, pin_memory)
+        self._reader = ClipReader(index, representation, num_threads, retry_s, pin_memory, other_camera)
 
     def __iter__(self) -> Iterator[ClipBatch]:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 
 import av
 import av.error
@@ -27,7 +28,31 @@ def decode_clip(data: bytes | memoryview) -> np.ndarray:
     Raises:
         DataError: `decode_error`, or `wrong_num_frames`.
     """
-    frames: list[np.ndarray] = []
+    frames = list(_frames(data))
+    if len(frames) != NUM_FRAMES:
+        raise DataError("wrong_num_frames", f"expected {NUM_FRAMES} frames, found {len(frames)}")
+    return np.stack(frames)
+
+
+def decode_first_frame(data: bytes | memoryview) -> np.ndarray:
+    """Decodes a clip's first frame alone.
+
+    Args:
+        data: The MP4 file.
+
+    Returns:
+        RGB uint8 `[H, W, 3]`.
+
+    Raises:
+        DataError: `decode_error`, or `wrong_num_frames`.
+    """
+    for frame in _frames(data):
+        return frame
+    raise DataError("wrong_num_frames", f"expected {NUM_FRAMES} frames, found 0")
+
+
+def _frames(data: bytes | memoryview) -> Iterator[np.ndarray]:
+    num_decoded = 0
     try:
         with av.open(io.BytesIO(data), "r", options=_CLOSED) as container:
             if not container.streams.video:
@@ -36,10 +61,8 @@ def decode_clip(data: bytes | memoryview) -> np.ndarray:
             stream.codec_context.thread_count = 1  # the caller's threads add up to the cores they were given
             for frame in container.decode(stream):
                 if frame.is_corrupt:
-                    raise DataError("decode_error", f"frame {len(frames)} is damaged")
-                frames.append(frame.to_ndarray(format="rgb24"))
+                    raise DataError("decode_error", f"frame {num_decoded} is damaged")
+                yield frame.to_ndarray(format="rgb24")
+                num_decoded += 1
     except av.error.FFmpegError as error:
         raise DataError("decode_error", f"FFmpeg: {error.strerror or error}") from error
-    if len(frames) != NUM_FRAMES:
-        raise DataError("wrong_num_frames", f"expected {NUM_FRAMES} frames, found {len(frames)}")
-    return np.stack(frames)

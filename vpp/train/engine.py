@@ -25,6 +25,7 @@ from torch import nn
 
 from schemas.errors import UsageError, VPPError
 from schemas.settings import commit
+from vpp.train.arithmetic import bfloat16_arithmetic
 from vpp.train.checkpoint import read_latest_checkpoint
 from vpp.train.checkpoint_writer import CheckpointWriter
 from vpp.train.ema import Ema
@@ -232,7 +233,7 @@ class _Training:
     def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
         if self.settings.precision == "fp32" or self.settings.parallel == "fsdp":  # FSDP2 casts by itself
             return contextlib.nullcontext()
-        return torch.autocast(self.worker.device.type, torch.bfloat16)
+        return bfloat16_arithmetic(self.worker.device)
 
     # --- every now and then ----------------------------------------------------------------------
 

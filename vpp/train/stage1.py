@@ -1,4 +1,4 @@
-"""Stage 1: fine-tunes the text-guided video model on clips. Settings, and the job from data to a model folder.
+"""Stage 1: fine-tunes the text-guided video model on clips, from data to a model's folder.
 
 <run>/run.json       resolved settings, commit, fingerprint of the data
 <run>/codec/         the small VAE, where one was trained first
@@ -14,110 +14,43 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
+import torch
 from diffusers import AutoencoderKLTemporalDecoder
 
+from schemas.encoder import same_model
 from schemas.errors import UsageError
 from schemas.settings import commit, to_mapping
 from schemas.storage import check_writable, exists, join, read_bytes, write_bytes
 from vpp.data.loader import ClipLoader
-from vpp.data.settings import DataSettings
 from vpp.data.streams import training_order
 from vpp.train.checkpoint import read_latest_checkpoint
-from vpp.train.engine import Outcome, TrainSettings, check_same, train
-from vpp.train.optimizer import OptimizerSettings
-from vpp.train.ray_train import WorkerSettings, run_on_workers
+from vpp.train.engine import Outcome, check_same, train
+from vpp.train.ray_train import run_on_workers
 from vpp.train.snapshot import load_average
+from vpp.train.stage1_settings import Stage1Settings
 from vpp.train.video_data import VideoData, has_latents, open_video_data
 from vpp.train.video_task import VideoTask
-from vpp.train.video_validation import ValidationSettings, VideoValidation
+from vpp.train.video_validation import VideoValidation
 from vpp.train.worker import Worker
-from vpp.video.codec_training import CodecSettings, save_codec, train_codec
-from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
-from vpp.video.latent_codec import codec_id
+from vpp.video.codec_training import save_codec, train_codec
+from vpp.video.denoiser import VideoDenoiser
+from vpp.video.image_encoder import (
+    ClipImageEncoder,
+    image_encoder_id,
+    load_image_encoder,
+)
 from vpp.video.lora import add_lora, merge_lora
 from vpp.video.model_folder import INDEX
-from vpp.video.objective import ObjectiveSettings
 from vpp.video.plane_convolution import use_plane_convolutions
-from vpp.video.svd import (
-    ModelDescription,
-    load_denoiser,
-    load_vae,
-    read_description,
-    save_pipeline,
-    unet_from_scratch,
-)
+from vpp.video.recompute import recompute_in_backward
+from vpp.video.svd import ModelDescription, load_denoiser, read_description, save_pipeline, unet_from_scratch
+from vpp.video.vae import codec_id, load_vae
 
 _log = logging.getLogger(__name__)
-
-PUBLISHED_BASE = "stabilityai/stable-video-diffusion-img2vid"
-
-
-@dataclass(frozen=True)
-class Stage1Settings:
-    """Everything that a run follows from.
-
-    Raises:
-        ValueError: If a value is outside its range.
-    """
-
-    data: str = ""
-    """Folder or URL that `jobs/preprocess.py` wrote."""
-    output: str = ""
-    """Folder or URL of the run; the same one again resumes."""
-    preset: Literal["", "tiny", "small", "svd"] = ""
-    """Size of a model from scratch; it also sets the defaults of `model`, `objective` and `train`. Empty fine-tunes
-    `base`."""
-    base: str = PUBLISHED_BASE
-    """Folder, URL or hub id of the model that is fine-tuned; not used with a preset."""
-    codec: str = ""
-    """What encodes frames in training: a VAE's folder or hub id, or `train` for a small one that is trained first on
-    the same clips. Empty reads stored latents, and where there are none, encodes with the base's own VAE."""
-    lora_rank: int = 0
-    """Rank of low-rank adapters, which are then trained instead of all weights; 0 trains all."""
-    model: DenoiserConfig = field(default_factory=DenoiserConfig)
-    """How the UNet is called; what the base's `vpp.json` says goes first."""
-    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
-    """The training distribution."""
-    loading: DataSettings = field(default_factory=DataSettings)
-    """Which clips, and how they are mixed."""
-    train: TrainSettings = field(default_factory=TrainSettings)
-    """Length, batch, checkpoints."""
-    validation: ValidationSettings = field(default_factory=ValidationSettings)
-    """What a validation looks at."""
-    workers: WorkerSettings = field(default_factory=WorkerSettings)
-    """How many processes."""
-    small_codec: CodecSettings = field(default_factory=CodecSettings)
-    """The small VAE of `--codec train`."""
-
-    def __post_init__(self) -> None:
-        if self.lora_rank < 0:
-            raise ValueError(f"expected lora_rank >= 0, found {self.lora_rank}")
-        if self.lora_rank and self.preset:
-            raise ValueError("lora_rank adapts trained weights: expected a base, found a preset from scratch")
-
-
-def preset_settings(settings: Stage1Settings) -> Stage1Settings:
-    """The defaults that go with a preset."""
-    if settings.preset not in ("tiny", "small"):
-        return Stage1Settings(preset=settings.preset)
-    return Stage1Settings(
-        preset=settings.preset,
-        model=DenoiserConfig(anchor="first_frame"),
-        train=TrainSettings(
-            steps=200 if settings.preset == "tiny" else 2000,
-            batch_size=8,
-            micro_batch_size=8,
-            gradient_checkpointing=False,
-            ema_decay=0.99,
-            checkpoint_every=100,
-            validate_every=100,
-            optimizer=OptimizerSettings(learning_rate=5e-4, warmup_steps=20),
-        ),
-    )
 
 
 def run_stage1(settings: Stage1Settings) -> Outcome:
@@ -151,12 +84,14 @@ class _Plan:
         data: The clips.
         base: What is known of the model that is fine-tuned; None from scratch.
         vae: Folder, URL or hub id of the VAE that encodes frames or shows predictions; empty for none.
+        image_encoder: Name and revision of what embeds another camera's picture; empty without an image condition.
         fixed: Values that stay the same for the whole run.
     """
 
     data: VideoData
     base: ModelDescription | None
     vae: str
+    image_encoder: str
     fixed: dict[str, Any]
 
 
@@ -170,8 +105,13 @@ def _plan(settings: Stage1Settings) -> _Plan:
             f"--data {settings.data}: expected clips with latents, found clips without; preprocess them with "
             "--latents, or encode them in training with --codec NAME or --codec train"
         )
+    if base and settings.codec:
+        _check_codec(settings, base.latent_codec)
     config = base.denoiser if base else settings.model
-    data = open_video_data(settings.data, settings.loading, config.num_frames, want_frames, base)
+    data = open_video_data(settings.data, settings.loading, config, want_frames, base)
+    image_encoder = image_encoder_id(settings.image_encoder) if config.image_condition else ""
+    if base and image_encoder:
+        _check_image_encoder(settings, image_encoder, base.image_encoder)
     vae = join(settings.output, "codec") if settings.codec == "train" else settings.codec
     if not vae:
         vae = _name_of_codec(data.latent_codec) if settings.preset else settings.base
@@ -187,7 +127,30 @@ def _plan(settings: Stage1Settings) -> _Plan:
         "seed": settings.train.seed,
         "batch_size": settings.train.batch_size,
     }
-    return _Plan(data, base, vae, fixed)
+    if image_encoder:
+        fixed["image_encoder"] = image_encoder
+    return _Plan(data, base, vae, image_encoder, fixed)
+
+
+def _check_codec(settings: Stage1Settings, of_base: str) -> None:
+    named = (
+        "one that is trained anew" if settings.codec == "train" else codec_id(load_vae(settings.codec), settings.codec)
+    )
+    if of_base and not same_model(named, of_base):
+        raise UsageError(
+            f"--codec {settings.codec}: expected the model's latent codec {of_base!r}, found {named!r}; leave "
+            "--codec out to use the base's own"
+        )
+
+
+def _check_image_encoder(settings: Stage1Settings, named: str, of_base: str) -> None:
+    if not of_base:
+        _log.warning("image encoder: base does not tell its own, so it is not known whether %r fits", named)
+    elif not same_model(named, of_base):
+        raise UsageError(
+            f"--image-encoder {settings.image_encoder}: expected the model's image encoder {of_base!r}, found "
+            f"{named!r}; name the one that the base was trained with"
+        )
 
 
 def _name_of_codec(latent_codec: str) -> str:
@@ -231,18 +194,20 @@ def _train(settings: Stage1Settings, worker: Worker) -> Outcome:
     plan = _plan(settings)
     vae = _load_vae(plan, worker)
     denoiser = _make_denoiser(settings, plan, vae)
-    if settings.train.gradient_checkpointing:
-        denoiser.unet.enable_gradient_checkpointing()
     if settings.lora_rank:
+        torch.manual_seed(settings.train.seed)  # the same adapters in every worker
         add_lora(denoiser.unet, settings.lora_rank, alpha=settings.lora_rank)
     denoiser.to(worker.device)
+    image_encoder = _load_image_encoder(settings, plan, worker)
     if worker.device.type == "cpu":
         use_plane_convolutions(denoiser.unet)
+    if settings.train.gradient_checkpointing:
+        recompute_in_backward(denoiser.unet)
     validation = None
     if settings.train.validate_every and len(plan.data.held_out):
-        validation = VideoValidation(plan.data, settings.validation, vae, worker, settings.output)
+        validation = VideoValidation(plan.data, settings.validation, vae, image_encoder, worker, settings.output)
     task = VideoTask(
-        denoiser, vae, plan.data, settings.loading, settings.objective, validation,
+        denoiser, vae, image_encoder, plan.data, settings.loading, settings.objective, validation,
         seed=settings.train.seed, batch_size=settings.train.batch_size, worker=worker,
     )  # fmt: skip
     outcome = train(task, settings.train, worker, settings.output, plan.fixed)
@@ -260,6 +225,10 @@ def _load_vae(plan: _Plan, worker: Worker) -> AutoencoderKLTemporalDecoder | Non
             raise
         _log.warning("predictions are judged as latents and not shown: %s", error)
         return None
+
+
+def _load_image_encoder(settings: Stage1Settings, plan: _Plan, worker: Worker) -> ClipImageEncoder | None:
+    return load_image_encoder(settings.image_encoder, worker.device) if plan.image_encoder else None
 
 
 def _make_denoiser(settings: Stage1Settings, plan: _Plan, vae: AutoencoderKLTemporalDecoder | None) -> VideoDenoiser:
@@ -289,5 +258,7 @@ def _export(settings: Stage1Settings, plan: _Plan, vae: AutoencoderKLTemporalDec
     load_average(checkpoint.tensors, denoiser)
     unet = merge_lora(denoiser.unet) if settings.lora_rank else denoiser.unet
     codec = plan.data.latent_codec or (codec_id(vae, plan.vae) if vae is not None else "")
-    description = ModelDescription(denoiser.config, plan.data.text_encoder, codec, _trained_by(settings))
+    description = ModelDescription(
+        denoiser.config, plan.data.text_encoder, codec, plan.image_encoder, _trained_by(settings)
+    )
     save_pipeline(join(settings.output, "model"), unet, vae, description, "" if settings.preset else settings.base)

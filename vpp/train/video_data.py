@@ -10,11 +10,12 @@ import numpy as np
 
 from schemas.encoder import same_model
 from schemas.errors import UsageError
-from schemas.shard import NUM_FRAMES
+from schemas.shard import NUM_FRAMES, VIDEO
 from vpp.data.clip_batch import Representation
 from vpp.data.clip_index import ClipIndex
 from vpp.data.settings import DataSettings
 from vpp.data.streams import training_order
+from vpp.video.denoiser import DenoiserConfig
 from vpp.video.svd import ModelDescription
 
 _log = logging.getLogger(__name__)
@@ -52,19 +53,20 @@ class VideoData:
 
 
 def open_video_data(
-    url: str, settings: DataSettings, num_frames: int, want_frames: bool, model: ModelDescription | None
+    url: str, settings: DataSettings, config: DenoiserConfig, want_frames: bool, model: ModelDescription | None
 ) -> VideoData:
     """Opens a dataset for training a video model.
 
     Args:
         url: The output of `jobs/preprocess.py`.
         settings: Selection and held-out share.
-        num_frames: The model's.
+        config: The model's.
         want_frames: Whether a codec encodes frames in training; otherwise latents are read.
         model: What is known of the model that goes on training; None from scratch.
 
     Raises:
-        UsageError: If there are no clips, they lack what is read, or come from other frozen models than the model.
+        UsageError: If there are no clips, they lack what is read (with an image condition, another camera), or come
+            from other frozen models than the model.
     """
     index = ClipIndex.read(url, settings.selection, settings.retry_s)
     split = index.split_validation(settings.validation_fraction)
@@ -79,9 +81,14 @@ def open_video_data(
     representation: Representation = "frames" if want_frames else "latents"
     codecs = {models.latent_codec for models in index.models() if models.has_latents}
     latent_codec = "" if want_frames else _only("latent codec", codecs, url)
-    if num_frames != NUM_FRAMES:
-        raise UsageError(f"--data {url}: expected clips of {num_frames} frames as the model's, found {NUM_FRAMES}")
+    if config.num_frames != NUM_FRAMES:
+        raise UsageError(
+            f"--data {url}: expected clips of {config.num_frames} frames as the model's, found {NUM_FRAMES}"
+        )
     training_order(index, split.train, settings, seed=0, global_batch=1)  # a wrong mixture or camera is told now
+    if config.image_condition:
+        others = index.other_cameras(np.arange(len(index)), settings.retry_s)
+        index.check_members(others, (VIDEO,))
     if model is not None:
         _check_fits("text encoder", text_encoder, model.text_encoder, url)
         if not want_frames:

@@ -20,6 +20,7 @@ from vpp.train.video_data import VideoData
 from vpp.train.video_validation import VideoValidation
 from vpp.train.worker import Worker
 from vpp.video.denoiser import VideoDenoiser
+from vpp.video.image_encoder import ClipImageEncoder
 from vpp.video.objective import (
     Draws,
     ObjectiveSettings,
@@ -29,7 +30,7 @@ from vpp.video.objective import (
     first_frame_noise_strength,
     video_loss,
 )
-from vpp.video.predict import encode_frames, encode_pixels, to_pixels
+from vpp.video.vae import encode_frames, encode_pixels, to_pixels
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class VideoTask:
     Args:
         denoiser: On the worker's device.
         vae: Encodes frames, on the worker's device; None where stored latents are read and nothing is decoded.
+        image_encoder: Embeds another camera's picture, on the worker's device; None without an image condition.
         data: The clips.
         loading: How they are mixed and read.
         objective: The training distribution.
@@ -68,6 +70,7 @@ class VideoTask:
         self,
         denoiser: VideoDenoiser,
         vae: AutoencoderKLTemporalDecoder | None,
+        image_encoder: ClipImageEncoder | None,
         data: VideoData,
         loading: DataSettings,
         objective: ObjectiveSettings,
@@ -79,6 +82,7 @@ class VideoTask:
     ) -> None:
         self.module: nn.Module = denoiser
         self._config = denoiser.config
+        self._image_encoder = image_encoder
         self._vae, self._data, self._loading, self._objective = vae, data, loading, objective
         self._validation, self._seed, self._batch_size, self._worker = validation, seed, batch_size, worker
         self._own_order = self._new_order()  # the loader's runs ahead of this one
@@ -99,6 +103,7 @@ class VideoTask:
             num_threads=self._loading.num_threads,
             retry_s=self._loading.retry_s,
             pin_memory=self._worker.device.type == "cuda",
+            other_camera=self._image_encoder is not None,
         ) as loader:
             for clips in loader:
                 yield VideoShare(clips.positions, clips.wait_s, clips, clips.step)
@@ -120,9 +125,13 @@ class VideoTask:
                 latents = encode_frames(self._vae, frames)
                 draws = draw(self._seed, share.step, positions, latents.shape[1:]).to(device)
                 first_frame, noise_strength = self._noisy_first_frame(frames, draws, share.step, positions)
+        image = None
+        if self._image_encoder is not None:
+            assert share.clips.other_view is not None
+            image = self._image_encoder.encode(share.clips.other_view[places])
         losses, _ = video_loss(
             module, latents, text, draws, self._objective,
-            sigma_data=self._config.sigma_data, first_frame=first_frame, noise_strength=noise_strength,
+            sigma_data=self._config.sigma_data, first_frame=first_frame, noise_strength=noise_strength, image=image,
         )  # fmt: skip
         return losses
 

@@ -22,9 +22,11 @@ from vpp.train.run_log import RETRY_S, RunLog
 from vpp.train.video_data import VideoData
 from vpp.train.worker import Worker
 from vpp.video.denoiser import VideoDenoiser
+from vpp.video.image_encoder import ClipImageEncoder
 from vpp.video.metrics import compare_with_copy, frame_quality
 from vpp.video.objective import sample_generator
-from vpp.video.predict import decode_latents, encode_frames, predict_latents
+from vpp.video.predict import predict_latents
+from vpp.video.vae import decode_latents, encode_frames
 from vpp.video.video_strip import film_strip_png, strip_gif, strip_mp4
 
 
@@ -66,6 +68,7 @@ class VideoValidation:
         data: Its held-out rows are judged on.
         settings: How many, at which noise.
         vae: Decodes predictions, and encodes frames where no latents are stored; None shows no pictures.
+        image_encoder: Embeds another camera's picture; None without an image condition.
         worker: This process.
         run_url: Videos go to `<run>/previews/`.
     """
@@ -75,11 +78,13 @@ class VideoValidation:
         data: VideoData,
         settings: ValidationSettings,
         vae: AutoencoderKLTemporalDecoder | None,
+        image_encoder: ClipImageEncoder | None,
         worker: Worker,
         run_url: str,
     ) -> None:
         number = min(settings.num_clips, len(data.held_out))
         self._rows = data.held_out[np.linspace(0, len(data.held_out) - 1, number).round().astype(np.int64)]
+        self._image_encoder = image_encoder
         self._data, self._settings, self._vae, self._worker, self._run_url = data, settings, vae, worker, run_url
 
     def run(self, denoiser: torch.nn.Module, step: int, log: RunLog | None) -> dict[str, float]:
@@ -100,12 +105,12 @@ class VideoValidation:
         sigmas = self._settings.sigmas
         table = torch.zeros(len(self._rows), len(sigmas), device=self._worker.device)
         for number, is_own, clips in self._own(len(self._rows)):
-            latents, text = self._inputs(clips)
+            latents, text, image = self._inputs(clips)
             for column, level in enumerate(sigmas):
                 sigma = latents.new_full((1,), level)
                 generator = sample_generator(self._settings.seed, number, column, "validation")
                 noise = torch.randn(latents.shape, generator=generator).to(latents.device)
-                predicted = denoiser(latents + level * noise, sigma, latents[:, 0], text)
+                predicted = denoiser(latents + level * noise, sigma, latents[:, 0], text, image=image)
                 error = (predicted.float() - latents).square().mean()
                 if is_own:
                     table[number, column] = error * loss_weight(sigma, denoiser.config.sigma_data)[0]
@@ -126,10 +131,10 @@ class VideoValidation:
         num_frames = denoiser.config.num_frames
         table = torch.zeros(number_of, 4 + (4 * num_frames if self._vae else 0), device=self._worker.device)
         for number, is_own, clips in self._own(number_of):
-            latents, text = self._inputs(clips)
+            latents, text, image = self._inputs(clips)
             predicted = predict_latents(
                 denoiser, latents[:, 0], text, num_steps=settings.num_steps, guidance=settings.guidance,
-                generator=sample_generator(settings.seed, number, 0, "prediction"),
+                generator=sample_generator(settings.seed, number, 0, "prediction"), image=image,
             )  # fmt: skip
             if not is_own:
                 continue
@@ -165,17 +170,26 @@ class VideoValidation:
             yield (
                 number,
                 first + rank < total,
-                read_clips(self._data.index, self._rows[[number]], self._data.representation),
+                read_clips(
+                    self._data.index,
+                    self._rows[[number]],
+                    self._data.representation,
+                    other_camera=self._image_encoder is not None,
+                ),
             )
 
-    def _inputs(self, clips: ClipBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    def _inputs(self, clips: ClipBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         device = self._worker.device
         text = clips.text.to(device).float()
+        image = None
+        if self._image_encoder is not None:
+            assert clips.other_view is not None
+            image = self._image_encoder.encode(clips.other_view)
         if clips.latents is not None:
-            return clips.latents.to(device).float(), text
+            return clips.latents.to(device).float(), text, image
         assert clips.frames is not None
         assert self._vae is not None
-        return encode_frames(self._vae, clips.frames.to(device)), text
+        return encode_frames(self._vae, clips.frames.to(device)), text, image
 
     def _sum(self, table: torch.Tensor) -> None:
         if self._worker.world_size > 1:

@@ -1,8 +1,9 @@
 """Trains a small VAE on clips, in minutes on a CPU: latents of the shape of SVD's where its weights are not at hand.
 
 The model is diffusers' `AutoencoderKLTemporalDecoder`, 8 times smaller latents, 4 channels. Loss: L1 of the pixels plus
-a small KL term (Kingma and Welling, arXiv 1312.6114; weights as in latent diffusion, arXiv 2112.10752), no critic. It
-is trained on small crops, around what moves, since a network of convolutions then serves whole frames.
+a small KL term (Kingma and Welling, arXiv 1312.6114; weighted as in latent diffusion, arXiv 2112.10752), no critic. It
+sees small crops of single frames, mostly of what moves. The decoder's layers along time are the identity and stay so:
+half the time a step would take, for pictures that a short training would not make better.
 """
 
 from __future__ import annotations
@@ -10,79 +11,83 @@ from __future__ import annotations
 import itertools
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
+from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
 from schemas.errors import UsageError
 from vpp.video.model_folder import INDEX, published
-from vpp.video.plane_convolution import use_plane_convolutions
 
 _CANDIDATES = 4  # crops of which the one that moves most is taken
 _WARM_UP = 20
 _REPORT_EVERY = 20
-_MAX_MEASURED_FRAMES = 64
+_MEASURED_FRAMES = 64
 
 
 @dataclass(frozen=True)
 class CodecSettings:
     """How the VAE looks and is trained.
 
-    Attributes:
-        channels: Of the encoder's and decoder's four levels, the finest first; multiples of 32 (group norms).
-        steps: Steps of the optimiser.
-        runs_per_step: Runs of frames in a batch.
-        run_frames: Frames of a run, one after the other in a clip; the decoder looks along them.
-        crop_px: Height and width of a crop, a multiple of 8.
-        whole_steps: The last steps, which see whole frames, one run each.
-        learning_rate: Of Adam, after a short warm-up; it falls to 0 as a cosine.
-        kl_weight: Of the KL term's mean over the latents' elements; higher means smoother latents and coarser pictures.
-        clips_in_memory: A step takes one new clip and draws its crops from the latest so many.
-        bf16: Compute in bfloat16; weights stay float32.
-        seed: Decides initial weights, crops and noise.
+    Raises:
+        ValueError: If a value is outside its range.
     """
 
-    channels: tuple[int, ...] = (32, 32, 64, 64)
+    channels: tuple[int, int, int, int] = (64, 64, 64, 64)
+    """Of the four levels, the finest first; multiples of 32. With 32 at the finest level the decoder's last group norm
+    takes the mean of each channel away, and with it much of what a crop looks like."""
     steps: int = 1500
-    runs_per_step: int = 2
-    run_frames: int = 4
+    """Updates of the weights."""
+    batch_size: int = 8
+    """Crops of an update."""
     crop_px: int = 64
-    whole_steps: int = 0
+    """Height and width of a crop, a multiple of 8."""
     learning_rate: float = 1e-3
+    """Of Adam, after a short warm-up; it falls to 0 as a cosine."""
     kl_weight: float = 1e-3
+    """Of the KL term's mean over the latents' elements; higher means smoother latents and coarser pictures."""
     clips_in_memory: int = 64
+    """A step takes one new clip and draws its crops from the latest so many."""
     bf16: bool = True
+    """Compute in bfloat16; weights stay float32."""
     seed: int = 0
+    """Decides initial weights, crops and noise."""
 
     def __post_init__(self) -> None:
         if len(self.channels) != 4 or any(width < 32 or width % 32 for width in self.channels):
             raise ValueError(f"expected channels: four multiples of 32, found {self.channels}")
         if self.crop_px < 8 or self.crop_px % 8:
             raise ValueError(f"expected crop_px a multiple of 8, found {self.crop_px}")
-        if min(self.steps, self.runs_per_step, self.run_frames, self.clips_in_memory) < 1:
-            raise ValueError("expected steps, runs_per_step, run_frames and clips_in_memory of at least 1")
-        if not (0 <= self.whole_steps <= self.steps and self.learning_rate > 0 and self.kl_weight >= 0):
-            raise ValueError("expected 0 <= whole_steps <= steps, learning_rate > 0 and kl_weight >= 0")
+        if min(self.steps, self.batch_size, self.clips_in_memory) < 1:
+            raise ValueError("expected steps, batch_size and clips_in_memory of at least 1")
+        if self.learning_rate <= 0 or self.kl_weight < 0:
+            raise ValueError("expected learning_rate > 0 and kl_weight >= 0")
 
 
 def new_codec(settings: CodecSettings) -> AutoencoderKLTemporalDecoder:
-    """An untrained VAE, the same for the same settings."""
+    """An untrained VAE whose decoder leaves time alone; the same for the same settings."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return AutoencoderKLTemporalDecoder(
+        vae = AutoencoderKLTemporalDecoder(
             down_block_types=("DownEncoderBlock2D",) * 4,
             block_out_channels=settings.channels,
             layers_per_block=1,
             sample_size=256,
             scaling_factor=1.0,
-            force_upcast=False,
         )
+    for name, module in vae.decoder.named_modules():
+        if name.endswith("temporal_res_block"):
+            nn.init.zeros_(module.conv2.weight)
+            nn.init.zeros_(module.conv2.bias)
+    nn.init.dirac_(vae.decoder.time_conv_out.weight)
+    nn.init.zeros_(vae.decoder.time_conv_out.bias)
+    return vae
 
 
 def train_codec(
@@ -94,46 +99,40 @@ def train_codec(
     """Trains the VAE and sets its scaling factor, so that scaled latents have standard deviation 1.
 
     Args:
-        clips: RGB frames uint8 `[T, H, W, 3]` of clips of one size, T at least `run_frames`. Where they end before the
-            last step, the clips in memory go on being used.
+        clips: RGB frames uint8 `[T, H, W, 3]` of clips. Where they end before the last step, the clips in memory go on
+            being used.
         settings: How.
         report: Is told the steps done and the losses from time to time, instead of a progress bar.
         device: Where to train; the GPU where there is one by default.
 
     Raises:
-        UsageError: If there are no clips, or they are too short or small.
+        UsageError: If there are no clips, or they are smaller than a crop.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     vae = new_codec(settings).to(device)
-    use_plane_convolutions(vae)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
+    optimizer = torch.optim.Adam(vae.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings.steps))
     rng = np.random.default_rng(settings.seed)
     noise = torch.Generator(device).manual_seed(settings.seed)
     latest: deque[np.ndarray] = deque(maxlen=settings.clips_in_memory)
     source = _checked(clips, settings)
-    with tqdm(
-        range(settings.steps), desc="codec", unit=" step", mininterval=1.0, disable=report is not None
-    ) as progress:
-        for step in progress:
+    with tqdm(total=settings.steps, desc="codec", unit=" step", mininterval=1.0, disable=report is not None) as bar:
+        for step in range(1, settings.steps + 1):
             latest.extend(itertools.islice(source, 1))
             if not latest:
                 raise UsageError("codec: expected clips to train on, found none")
-            whole = step >= settings.steps - settings.whole_steps
-            batch = torch.from_numpy(_draw(latest, settings, rng, whole)).to(device)
-            losses = _step(vae, batch, settings, noise)
-            torch.autograd.backward(losses["l1"] + settings.kl_weight * losses["kl"])
+            crops = [draw_crop(latest[rng.integers(len(latest))], settings, rng) for _ in range(settings.batch_size)]
+            l1, kl = _losses(vae, _pixels(np.stack(crops), device), settings, noise)
+            torch.autograd.backward(l1 + settings.kl_weight * kl)
             torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad(set_to_none=True)
-            if (step + 1) % _REPORT_EVERY == 0 or step + 1 == settings.steps:
-                values = {name: float(value.detach()) for name, value in losses.items()}
-                progress.set_postfix({name: f"{value:.4f}" for name, value in values.items()}, refresh=False)
-                if report:
-                    report(step + 1, values)
+            bar.update()
+            if report and (step % _REPORT_EVERY == 0 or step == settings.steps):
+                report(step, {"l1": float(l1.detach()), "kl": float(kl.detach())})
     vae.eval().requires_grad_(False)
-    vae.register_to_config(scaling_factor=1.0 / max(_latent_std(vae, latest), 1e-6))
+    vae.register_to_config(scaling_factor=1.0 / max(_latent_std(vae, list(latest)), 1e-6))
     return vae
 
 
@@ -150,60 +149,72 @@ def save_codec(url: str, vae: AutoencoderKLTemporalDecoder) -> None:
         (Path(staged) / INDEX).write_text(json.dumps(index, indent=1) + "\n")
 
 
-def _rate(step: int, steps: int) -> float:
-    return min(1.0, (step + 1) / _WARM_UP) * 0.5 * (1.0 + float(np.cos(np.pi * step / steps)))
+def draw_crop(clip: np.ndarray, settings: CodecSettings, rng: np.random.Generator) -> np.ndarray:
+    """A crop `[crop_px, crop_px, 3]` of a frame of a clip, where the frame differs from another more than elsewhere."""
+    size = settings.crop_px
+    here, there = rng.integers(len(clip), size=2)
+    places = rng.integers(0, [clip.shape[1] - size + 1, clip.shape[2] - size + 1], (_CANDIDATES, 2))
+    windows = [np.s_[top : top + size, left : left + size] for top, left in places]
+    moves = [np.abs(clip[here][window].astype(np.int16) - clip[there][window]).mean() for window in windows]
+    crop: np.ndarray = clip[here][windows[int(np.argmax(moves))]]
+    return crop
 
 
 def _checked(clips: Iterable[np.ndarray], settings: CodecSettings) -> Iterator[np.ndarray]:
     for clip in clips:
-        if clip.shape[0] < settings.run_frames or min(clip.shape[1:3]) < settings.crop_px:
+        if len(clip) < 1 or min(clip.shape[1:3]) < settings.crop_px:
             raise UsageError(
-                f"codec: expected clips of at least {settings.run_frames} frames of {settings.crop_px} pixels, "
-                f"found {clip.shape}"
+                f"codec: expected clips of frames of at least {settings.crop_px} pixels, found {clip.shape}; "
+                "choose a smaller crop_px"
             )
         yield clip
 
 
-def _draw(clips: deque[np.ndarray], settings: CodecSettings, rng: np.random.Generator, whole: bool) -> np.ndarray:
-    """A batch uint8 `[runs * run_frames, H, W, 3]`."""
-    runs = [_draw_run(clips[rng.integers(len(clips))], settings, rng, whole) for _ in range(settings.runs_per_step)]
-    return np.concatenate(runs[:1] if whole else runs)
+def _pixels(frames: np.ndarray, device: torch.device) -> torch.Tensor:
+    """`[N, 3, H, W]` in [-1, 1] of uint8 `[N, H, W, 3]`."""
+    return torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
-def _draw_run(clip: np.ndarray, settings: CodecSettings, rng: np.random.Generator, whole: bool) -> np.ndarray:
-    """Frames in a row, cut out where they move more than at other places."""
-    first = rng.integers(len(clip) - settings.run_frames + 1)
-    run = clip[first : first + settings.run_frames]
-    if whole:
-        return run
-    size = settings.crop_px
-    places = rng.integers(0, [run.shape[1] - size + 1, run.shape[2] - size + 1], (_CANDIDATES, 2))
-    crops = [run[:, top : top + size, left : left + size] for top, left in places]
-    return max(crops, key=lambda crop: float(np.abs(crop[-1].astype(np.int16) - crop[0]).mean()))
+def _rate(step: int, steps: int) -> float:
+    return min(1.0, (step + 1) / _WARM_UP) * 0.5 * (1.0 + float(np.cos(np.pi * step / steps)))
 
 
-def _step(
-    vae: AutoencoderKLTemporalDecoder, frames: torch.Tensor, settings: CodecSettings, noise: torch.Generator
-) -> dict[str, torch.Tensor]:
-    pixels = frames.permute(0, 3, 1, 2).float() / 127.5 - 1.0
+def _losses(
+    vae: AutoencoderKLTemporalDecoder, pixels: torch.Tensor, settings: CodecSettings, noise: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """L1 of the pixels, and the KL divergence from a standard normal distribution, both means over elements."""
     with torch.autocast(pixels.device.type, torch.bfloat16, enabled=settings.bf16):
         posterior = vae.encode(pixels).latent_dist
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         latents = mean + torch.exp(0.5 * logvar) * torch.randn(mean.shape, generator=noise, device=mean.device)
-        decoded = vae.decode(latents, num_frames=settings.run_frames).sample
+        decoded = decode_frames(vae, latents)
     kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
-    return {"l1": functional.l1_loss(decoded.float(), pixels), "kl": kl}
+    return functional.l1_loss(decoded.float(), pixels), kl
+
+
+def decode_frames(vae: AutoencoderKLTemporalDecoder, latents: torch.Tensor) -> torch.Tensor:
+    """What the decoder makes of `[N, 4, h, w]` without its layers along time, `[N, 3, 8 h, 8 w]`.
+
+    The same as `vae.decode` while those layers are the identity.
+    """
+    decoder = vae.decoder
+    hidden = decoder.mid_block.resnets[0].spatial_res_block(decoder.conv_in(latents), None)
+    for attention, resnet in zip(decoder.mid_block.attentions, decoder.mid_block.resnets[1:], strict=False):
+        hidden = resnet.spatial_res_block(attention(hidden), None)
+    for block in decoder.up_blocks:
+        for resnet in block.resnets:
+            hidden = resnet.spatial_res_block(hidden, None)
+        for upsampler in block.upsamplers or []:
+            hidden = upsampler(hidden)
+    decoded: torch.Tensor = decoder.conv_out(decoder.conv_act(decoder.conv_norm_out(hidden)))
+    return decoded
 
 
 @torch.inference_mode()
-def _latent_std(vae: AutoencoderKLTemporalDecoder, clips: Iterable[np.ndarray]) -> float:
-    """Standard deviation of the posterior's mode over whole frames, a few of each clip."""
+def _latent_std(vae: AutoencoderKLTemporalDecoder, clips: Sequence[np.ndarray]) -> float:
+    """Standard deviation of the posterior's mode over whole frames that are spread over the clips."""
     device = next(vae.parameters()).device
-    latents = []
-    clips = list(clips)[-_MAX_MEASURED_FRAMES:]
-    for clip in clips:
-        chosen = clip[:: max(1, len(clip) * len(clips) // _MAX_MEASURED_FRAMES)]
-        for frame in chosen:
-            pixels = torch.from_numpy(frame[None]).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-            latents.append(vae.encode(pixels).latent_dist.mode())
+    frames = [(clip, index) for clip in clips for index in range(len(clip))]
+    chosen = frames[:: max(1, len(frames) // _MEASURED_FRAMES)]
+    latents = [vae.encode(_pixels(clip[index][None], device)).latent_dist.mode() for clip, index in chosen]
     return float(torch.cat(latents).std())

@@ -5,13 +5,11 @@ Source: diffusers' `AutoencoderKLTemporalDecoder`, scaling factor 0.18215 (arXiv
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
 
-from vpp.video.svd import load_vae
+from vpp.video.vae import codec_id, encode_pixels, load_vae, to_pixels
 
 STAND_IN = "tiny"
 _STAND_IN_NAME = f"{STAND_IN} (random VAE, seed 0)"
@@ -37,8 +35,7 @@ class SvdLatentCodec:
     @torch.inference_mode()
     def encode(self, frames: np.ndarray) -> np.ndarray:
         """Scaled latents float16 `[N, 4, H/8, W/8]` of RGB frames uint8 `[N, H, W, 3]`."""
-        pixels = torch.from_numpy(frames).to(self._device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        latents = self._vae.encode(pixels).latent_dist.mode() * self.scaling_factor
+        latents = encode_pixels(self._vae, to_pixels(torch.from_numpy(frames).to(self._device)))
         result: np.ndarray = latents.to(torch.float16).cpu().numpy()
         return result
 
@@ -57,19 +54,6 @@ def load_latent_codec(name: str) -> SvdLatentCodec:
     is_stand_in = name == STAND_IN
     vae = _stand_in_vae() if is_stand_in else load_vae(name)
     return SvdLatentCodec(vae, codec_id(vae, _STAND_IN_NAME if is_stand_in else name), is_stand_in)
-
-
-def codec_id(vae: AutoencoderKLTemporalDecoder, name: str) -> str:
-    """`name@revision`, where the revision is 12 hex digits of the encoder's weights and the scaling factor.
-
-    Two copies of a codec share the revision; one that was trained again under the same name does not.
-    """
-    digest = hashlib.sha256(repr(float(vae.config.scaling_factor)).encode())
-    for part, weights in sorted(vae.state_dict().items()):
-        if not part.startswith("decoder."):
-            digest.update(part.encode())
-            digest.update(weights.detach().float().cpu().contiguous().numpy().tobytes())
-    return f"{name}@{digest.hexdigest()[:12]}"
 
 
 def _stand_in_vae() -> AutoencoderKLTemporalDecoder:

@@ -88,3 +88,15 @@ def _withdraw(url: str, keep: set[str]) -> None:
     stale = [file for file in found if file.split("/")[0] in components and file not in keep]
     for file in [name for name in found if name == INDEX] + stale:
         fs.rm_file(storage.join(path, file))
+
+
+def variant(folder: str, subfolder: str = "unet") -> dict[str, str]:
+    """A folder may hold half-precision weights only, under diffusers' name for them."""
+    files = os.listdir(os.path.join(folder, subfolder)) if os.path.isdir(os.path.join(folder, subfolder)) else []
+    weights = [file for file in files if ".safetensors" in file]
+    return {"variant": "fp16"} if weights and all(".fp16" in file for file in weights) else {}
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, for messages of one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from diffusers import AutoencoderKLTemporalDecoder
 
 from vpp.diffusion.samplers import euler
 from vpp.diffusion.sigmas import karras_sigmas
@@ -92,56 +91,6 @@ def one_step_latents(
     noisy = denoiser.rest(first_frame) + noise * sigma
     denoised: torch.Tensor = denoiser(noisy, levels, first_frame, text, image=image)
     return denoised
-
-
-def to_pixels(frames: torch.Tensor) -> torch.Tensor:
-    """What the VAE reads, float32 `[N, 3, H, W]` from -1 to 1, of RGB frames uint8 `[N, H, W, 3]`."""
-    return frames.permute(0, 3, 1, 2).float() / 127.5 - 1.0
-
-
-@torch.no_grad()
-def encode_pixels(vae: AutoencoderKLTemporalDecoder, pixels: torch.Tensor) -> torch.Tensor:
-    """Scaled latents float32 `[N, 4, H/8, W/8]` of pixels `[N, 3, H, W]`: the mode of the posterior."""
-    latents: torch.Tensor = vae.encode(pixels).latent_dist.mode().float() * vae.config.scaling_factor
-    return latents
-
-
-@torch.no_grad()
-def encode_frames(vae: AutoencoderKLTemporalDecoder, frames: torch.Tensor, *, chunk_frames: int = 8) -> torch.Tensor:
-    """Scaled latents float32 `[B, T, 4, H/8, W/8]` of RGB frames uint8 `[B, T, H, W, 3]`: the mode of the posterior.
-
-    Args:
-        vae: The VAE of the model.
-        frames: Pixels.
-        chunk_frames: Frames that are encoded at a time; bounds the memory.
-    """
-    device = next(vae.parameters()).device
-    latents = []
-    for chunk in torch.split(frames.flatten(0, 1), chunk_frames):
-        latents.append(encode_pixels(vae, to_pixels(chunk.to(device))))
-    encoded = torch.cat(latents)
-    return encoded.reshape(*frames.shape[:2], *encoded.shape[1:])
-
-
-@torch.no_grad()
-def decode_latents(vae: AutoencoderKLTemporalDecoder, latents: torch.Tensor, *, chunk_frames: int = 8) -> torch.Tensor:
-    """RGB frames uint8 `[B, T, H, W, 3]` on the CPU of scaled latents `[B, T, 4, H/8, W/8]`.
-
-    Args:
-        vae: The VAE of the model.
-        latents: Scaled latents.
-        chunk_frames: Neighbouring frames of a clip that are decoded together; bounds the memory. The decoder looks
-            at neighbours in time only within them.
-    """
-    parameter = next(vae.parameters())
-    clips = []
-    for clip in latents.to(parameter) / vae.config.scaling_factor:
-        frames = [
-            ((vae.decode(chunk, num_frames=len(chunk)).sample.float() + 1.0) * 127.5).round().clamp(0, 255)
-            for chunk in torch.split(clip, chunk_frames)
-        ]
-        clips.append(torch.cat(frames).to("cpu", torch.uint8).permute(0, 2, 3, 1))
-    return torch.stack(clips)
 
 
 def _noise(

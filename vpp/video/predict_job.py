@@ -24,12 +24,14 @@ from schemas.settings import commit, to_mapping
 from schemas.storage import check_writable, exists, join, write_bytes
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
 from vpp.video.fvd import frechet_distance, i3d_features, load_i3d
+from vpp.video.image_encoder import PUBLISHED_IMAGE_ENCODER, ClipImageEncoder, load_image_encoder
 from vpp.video.metrics import compare_with_copy, frame_quality
 from vpp.video.model_folder import INDEX
-from vpp.video.predict import decode_latents, encode_frames, predict_latents
+from vpp.video.predict import predict_latents
 from vpp.video.scenes import Scene, clip_scenes, picture_scene
-from vpp.video.svd import ModelDescription, load_denoiser, load_vae
+from vpp.video.svd import ModelDescription, load_denoiser, read_description
 from vpp.video.text_encoder import STAND_IN, ClipTextEncoder, load_text_encoder
+from vpp.video.vae import decode_latents, encode_frames, load_vae
 from vpp.video.video_strip import film_strip_png, strip_gif, strip_mp4
 
 _log = logging.getLogger(__name__)
@@ -61,10 +63,16 @@ class PredictSettings:
     """Folder or URL that jobs/preprocess.py wrote, for `clip`."""
     clip: tuple[str, ...] = ()
     """Ids of clips of `data`, whose first frames are taken; what is predicted is judged by the rest."""
+    other_view: str = ""
+    """File or URL of the same scene from another camera, with `image`, for a model with an image condition; a clip's
+    comes from `data`."""
     text: str = ""
     """What will be done in the video; a clip's own caption by default."""
     text_encoder: str = ""
     """Hub id or folder of CLIP's text encoder, or `tiny`; the one of the model's training data by default."""
+    image_encoder: str = ""
+    """Hub id or folder of CLIP's image encoder, or `tiny`, for `other_view`; the one the model was trained with by
+    default."""
     i3d: str = ""
     """StyleGAN-V's i3d_torchscript.pt; with it and two or more clips the FVD is told too."""
     num_steps: int = 30
@@ -96,21 +104,25 @@ def predict(settings: PredictSettings) -> dict[str, Any]:
     """
     began = time.perf_counter()
     _check(settings)
-    if settings.image:
-        scenes = [picture_scene(settings.image, settings.text)]
-    else:
-        scenes = clip_scenes(settings.data, settings.clip, settings.text)
-    i3d = load_i3d(settings.i3d) if settings.i3d else None
     folder = _model_folder(settings.video_model)
+    described = read_description(folder)
+    has_other_view = (described.denoiser if described else settings.model).image_condition
+    _check_other_view(settings, has_other_view)
+    if settings.image:
+        scenes = [picture_scene(settings.image, settings.text, settings.other_view)]
+    else:
+        scenes = clip_scenes(settings.data, settings.clip, settings.text, has_other_view)
+    i3d = load_i3d(settings.i3d) if settings.i3d else None
     denoiser, description = load_denoiser(folder, settings.model)
     _check_model(denoiser, scenes, settings)
     vae, encoder = load_vae(folder), load_text_encoder(_text_encoder_name(settings, description))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    image_encoder = load_image_encoder(_image_encoder_name(settings, description), device) if has_other_view else None
     denoiser.eval().to(device)
     vae.eval().to(device)
     check_writable(settings.output)
     loaded = time.perf_counter()
-    predictions = [_predict(settings, denoiser, vae, encoder, scene) for scene in scenes]
+    predictions = [_predict(settings, denoiser, vae, encoder, image_encoder, scene) for scene in scenes]
     predicted = time.perf_counter()
     shown = [decode_latents(vae, latents) for latents in predictions]
     files = [file for scene, clip in zip(scenes, shown, strict=True) for file in _show(settings, scene, clip[0])]
@@ -120,7 +132,8 @@ def predict(settings: PredictSettings) -> dict[str, Any]:
         "commit": commit(),
         "model": {"folder": folder, **to_mapping(description)},
         "text_encoder": encoder.model_id,
-        "stand_ins": _stand_ins(encoder, description),
+        **({"image_encoder": image_encoder.model_id} if image_encoder else {}),
+        "stand_ins": _stand_ins(encoder, image_encoder, description),
         "texts": {scene.name: scene.text for scene in scenes},
         "files": files,
         **judged,
@@ -148,6 +161,16 @@ def _check(settings: PredictSettings) -> None:
         raise UsageError('--image: expected --text with it, such as "open the drawer", found none')
 
 
+def _check_other_view(settings: PredictSettings, has_other_view: bool) -> None:
+    model = f"--video-model {settings.video_model}"
+    if settings.other_view and not has_other_view:
+        raise UsageError(f"--other-view: expected a model with an image condition, found none in {model}")
+    if settings.other_view and settings.clip:
+        raise UsageError("--other-view: expected --image with it, found --clip, whose other camera comes from --data")
+    if has_other_view and settings.image and not settings.other_view:
+        raise UsageError(f"--other-view: expected a picture from another camera, as {model} takes one, found none")
+
+
 def _model_folder(name: str) -> str:
     is_run = not exists(join(name, INDEX)) and exists(join(name, "model", INDEX))
     return join(name, "model") if is_run else name
@@ -155,11 +178,6 @@ def _model_folder(name: str) -> str:
 
 def _check_model(denoiser: VideoDenoiser, scenes: list[Scene], settings: PredictSettings) -> None:
     config = denoiser.config
-    if config.image_condition:
-        raise UsageError(
-            f"--video-model {settings.video_model}: expected a model guided by text alone, found one that also takes "
-            "the picture of another camera"
-        )
     found = {len(scene.frames) for scene in scenes} - {config.num_frames}
     if settings.clip and found:
         raise UsageError(
@@ -168,16 +186,25 @@ def _check_model(denoiser: VideoDenoiser, scenes: list[Scene], settings: Predict
 
 
 def _text_encoder_name(settings: PredictSettings, description: ModelDescription) -> str:
-    """A name that can be loaded: without the revision or the remark that names in a manifest carry."""
-    recorded = re.sub(r"@[0-9a-f]{12}$", "", description.text_encoder)
-    if recorded.startswith(f"{STAND_IN} ("):
-        recorded = STAND_IN
-    return settings.text_encoder or recorded or PUBLISHED_TEXT_ENCODER
+    return settings.text_encoder or _loadable(description.text_encoder) or PUBLISHED_TEXT_ENCODER
 
 
-def _stand_ins(encoder: ClipTextEncoder, description: ModelDescription) -> list[str]:
+def _image_encoder_name(settings: PredictSettings, description: ModelDescription) -> str:
+    return settings.image_encoder or _loadable(description.image_encoder) or PUBLISHED_IMAGE_ENCODER
+
+
+def _loadable(recorded: str) -> str:
+    """A name that can be loaded: without the revision or the remark that recorded names carry."""
+    return STAND_IN if recorded.startswith(f"{STAND_IN} (") else re.sub(r"@[0-9a-f]{12}$", "", recorded)
+
+
+def _stand_ins(
+    encoder: ClipTextEncoder, image_encoder: ClipImageEncoder | None, description: ModelDescription
+) -> list[str]:
     """What stands in for a trained model, and so makes the prediction worth less than it could be."""
     found = [f"text encoder: {encoder.model_id}"] if encoder.is_stand_in else []
+    if image_encoder and image_encoder.is_stand_in:
+        found.append(f"image encoder: {image_encoder.model_id}")
     if description.latent_codec.startswith(f"{STAND_IN} ("):
         found.append(f"latent codec: {description.latent_codec}")
     return found
@@ -188,10 +215,15 @@ def _predict(
     denoiser: VideoDenoiser,
     vae: AutoencoderKLTemporalDecoder,
     encoder: ClipTextEncoder,
+    image_encoder: ClipImageEncoder | None,
     scene: Scene,
 ) -> torch.Tensor:
     device = next(denoiser.parameters()).device
     _log.info("%s: %r", scene.name, scene.text)
+    image = None
+    if image_encoder:
+        assert scene.other_view is not None
+        image = image_encoder.encode(scene.other_view[None])
     with tqdm(total=settings.num_steps, desc=scene.name, unit="step", disable=None) as progress:
         return predict_latents(
             denoiser,
@@ -201,6 +233,7 @@ def _predict(
             guidance=settings.guidance,
             sigma_max=settings.sigma_max,
             generator=torch.Generator().manual_seed(settings.seed),
+            image=image,
             on_step=progress.update,
         )
 

@@ -25,46 +25,54 @@ class Scene:
         name: What its files are called.
         text: The caption.
         frames: RGB uint8 `[T, 256, 256, 3]`: the first frame alone, or all where the truth is known.
+        other_view: RGB uint8 `[256, 256, 3]`: the first frame from another camera; None without an image condition.
     """
 
     name: str
     text: str
     frames: torch.Tensor
+    other_view: torch.Tensor | None = None
 
 
-def picture_scene(image: str, text: str) -> Scene:
-    """A picture of any size, stretched to 256x256 as clips are.
+def picture_scene(image: str, text: str, other_view: str = "") -> Scene:
+    """A picture of any size, and perhaps one from another camera, stretched to 256x256 as clips are.
 
     Args:
         image: File or URL.
         text: The caption.
+        other_view: File or URL of the other camera's picture; empty for none.
 
     Raises:
         UsageError: If there is no file or it is no picture.
     """
+    other = _read_picture("--other-view", other_view) if other_view else None
+    return Scene("prediction", text, _read_picture("--image", image)[None], other)
+
+
+def _read_picture(option: str, url: str) -> torch.Tensor:
     try:
-        picture = Image.open(io.BytesIO(read_bytes(image))).convert("RGB")
+        picture = Image.open(io.BytesIO(read_bytes(url))).convert("RGB")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise UsageError(f"--image {image}: expected a picture's file or URL, found no file") from error
+        raise UsageError(f"{option} {url}: expected a picture's file or URL, found no file") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         detail = " ".join(str(error).split())
-        raise UsageError(f"--image {image}: expected a picture, cannot read it: {detail}") from error
+        raise UsageError(f"{option} {url}: expected a picture, cannot read it: {detail}") from error
     shrinks = min(picture.size) >= FRAME_SIZE_PX
     resample = Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC  # as clips are resized
-    pixels = np.array(picture.resize((FRAME_SIZE_PX, FRAME_SIZE_PX), resample))
-    return Scene("prediction", text, torch.from_numpy(pixels)[None])
+    return torch.from_numpy(np.array(picture.resize((FRAME_SIZE_PX, FRAME_SIZE_PX), resample)))
 
 
-def clip_scenes(data: str, clip_ids: Sequence[str], text: str = "") -> list[Scene]:
+def clip_scenes(data: str, clip_ids: Sequence[str], text: str = "", has_other_view: bool = False) -> list[Scene]:
     """Clips of a dataset; a single one is called `prediction`, several by their ids.
 
     Args:
         data: Folder or URL that `jobs/preprocess.py` wrote.
         clip_ids: The wanted ones.
         text: In the place of their own captions.
+        has_other_view: Whether another camera's picture is wanted.
 
     Raises:
-        UsageError: If there is no such dataset or clip, or it cannot be read.
+        UsageError: If there is no such dataset or clip, it cannot be read, or no other camera shows it.
     """
     index = ClipIndex.read(data)
     row_of = dict(zip(index.clip_ids(np.arange(len(index))), range(len(index)), strict=True))
@@ -76,10 +84,14 @@ def clip_scenes(data: str, clip_ids: Sequence[str], text: str = "") -> list[Scen
         )
     rows = np.array([row_of[clip_id] for clip_id in clip_ids])
     try:
-        frames = read_clips(index, rows, "frames").frames
+        clips = read_clips(index, rows, "frames", other_camera=has_other_view)
     except DataError as error:
         raise UsageError(f"--clip: expected clips that can be read: {error}") from error
-    assert frames is not None
+    assert clips.frames is not None
+    other_views = [None] * len(rows) if clips.other_view is None else list(clips.other_view)
     names = clip_ids if len(clip_ids) > 1 else ("prediction",)
     captions = index.captions(rows)
-    return [Scene(name, text or caption, clip) for name, caption, clip in zip(names, captions, frames, strict=True)]
+    return [
+        Scene(name, text or caption, clip, other_view)
+        for name, caption, clip, other_view in zip(names, captions, clips.frames, other_views, strict=True)
+    ]

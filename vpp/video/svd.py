@@ -8,7 +8,6 @@ the UNet is called and which text encoder and latent codec it was trained with.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -27,7 +26,7 @@ from schemas.encoder import TEXT_WIDTH
 from schemas.errors import UsageError
 from schemas.settings import from_mapping, to_mapping
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
-from vpp.video.model_folder import local_copy, published
+from vpp.video.model_folder import first_line, local_copy, published, variant
 
 Preset = Literal["tiny", "small", "svd"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
@@ -67,6 +66,8 @@ class ModelDescription:
     """Name and revision of the text encoder of its training data; empty where unknown."""
     latent_codec: str = ""
     """Name and revision of the latent codec of its training data; empty where unknown."""
+    image_encoder: str = ""
+    """Name and revision of the image encoder of its image condition; empty without one, and where unknown."""
     trained_by: str = ""
     """Step and commit of the run that wrote it; empty for a model of others."""
 
@@ -98,12 +99,12 @@ def load_denoiser(name: str, fallback: DenoiserConfig | None = None) -> tuple[Vi
                 torch_dtype=torch.float32,
                 use_safetensors=True,  # the other format is a pickle, which can run code
                 output_loading_info=True,
-                **_variant(folder),
+                **variant(folder),
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise UsageError(
                 f"video model {name}: expected a diffusers Stable Video Diffusion folder with safetensors or a hub id: "
-                f"{_first_line(error)}"
+                f"{first_line(error)}"
             ) from error
         description = read_description(folder) or ModelDescription(denoiser=fallback or DenoiserConfig())
     found = (unet.config.in_channels, unet.config.out_channels, unet.config.cross_attention_dim)
@@ -134,34 +135,6 @@ def read_description(name: str) -> ModelDescription | None:
     except ValueError as error:
         raise UsageError(f"{path}: expected JSON, found {error}; write the model again or remove the file") from error
     return from_mapping(ModelDescription, values, path)
-
-
-def load_vae(name: str) -> AutoencoderKLTemporalDecoder:
-    """The VAE of a Stable Video Diffusion folder, URL or hub id (its `vae/`), or of a local folder that is the VAE.
-
-    Raises:
-        UsageError: If there is none.
-    """
-    if (Path(name) / "config.json").is_file():
-        return _load_vae(name, name, None)
-    with local_copy(name, "vae") as folder:
-        return _load_vae(name, folder, "vae")
-
-
-def _load_vae(name: str, folder: str, subfolder: str | None) -> AutoencoderKLTemporalDecoder:
-    try:
-        return AutoencoderKLTemporalDecoder.from_pretrained(
-            folder,
-            subfolder=subfolder,
-            torch_dtype=torch.float32,
-            use_safetensors=True,
-            **_variant(folder, subfolder or ""),
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise UsageError(
-            f"latent codec {name}: expected a diffusers SVD folder with safetensors, a hub id or a VAE folder: "
-            f"{_first_line(error)}"
-        ) from error
 
 
 def save_pipeline(
@@ -196,29 +169,18 @@ def save_pipeline(
         (Path(staged) / DESCRIPTION).write_text(json.dumps(to_mapping(description), indent=1) + "\n")
 
 
-def _variant(folder: str, subfolder: str = "unet") -> dict[str, str]:
-    """A folder may hold half-precision weights only, under diffusers' name for them."""
-    files = os.listdir(os.path.join(folder, subfolder)) if os.path.isdir(os.path.join(folder, subfolder)) else []
-    weights = [file for file in files if ".safetensors" in file]
-    return {"variant": "fp16"} if weights and all(".fp16" in file for file in weights) else {}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def _image_encoder(base: str) -> tuple[CLIPVisionModelWithProjection, CLIPImageProcessor]:
     with local_copy(base, "image_encoder", "feature_extractor") as folder:
         try:
             return (
                 CLIPVisionModelWithProjection.from_pretrained(
-                    folder, subfolder="image_encoder", use_safetensors=True, **_variant(folder, "image_encoder")
+                    folder, subfolder="image_encoder", use_safetensors=True, **variant(folder, "image_encoder")
                 ),
                 CLIPImageProcessor.from_pretrained(folder, subfolder="feature_extractor"),
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise UsageError(
-                f"image encoder of {base}: expected a diffusers SVD folder: {_first_line(error)}"
+                f"image encoder of {base}: expected a diffusers SVD folder: {first_line(error)}"
             ) from error
 
 

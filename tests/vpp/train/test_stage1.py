@@ -18,7 +18,8 @@ from schemas.errors import UsageError
 from schemas.settings import load_settings
 from vpp.train.checkpoint import read_latest_checkpoint
 from vpp.train.run_log import read_steps
-from vpp.train.stage1 import Stage1Settings, _train, preset_settings, run_stage1
+from vpp.train.stage1 import _train, run_stage1
+from vpp.train.stage1_settings import Stage1Settings, preset_settings
 from vpp.train.worker import Worker
 from vpp.video.denoiser import DenoiserConfig
 from vpp.video.svd import ModelDescription, load_denoiser, save_pipeline, unet_from_scratch
@@ -118,7 +119,7 @@ def test_frames_are_encoded_in_training_where_a_codec_is_named(tmp_path: Path) -
         "--train.batch-size 3", "--train.batch-size 1"
     )
     options = options.replace("--validation.num-videos 1", "--validation.num-videos 0") + " --codec train"
-    options += " --small-codec.steps 2 --small-codec.runs-per-step 1"
+    options += " --small-codec.steps 2 --small-codec.batch-size 1"
     outcome = run_stage1(settings(tmp_path / "data", tmp_path / "run", options))
     assert outcome.is_finished
     denoiser, description = load_denoiser(str(tmp_path / "run" / "model"))

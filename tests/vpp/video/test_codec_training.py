@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +14,20 @@ from s3 import S3Server
 
 from schemas.errors import UsageError
 from schemas.storage import exists, list_files
-from vpp.video.codec_training import CodecSettings, new_codec, save_codec, train_codec
-from vpp.video.latent_codec import codec_id, load_latent_codec
-from vpp.video.model_folder import published
-from vpp.video.svd import load_vae
-
-SHORT = CodecSettings(
-    channels=(32, 32, 32, 32),
-    steps=30,
-    runs_per_step=2,
-    run_frames=2,
-    crop_px=32,
-    learning_rate=3e-3,
-    clips_in_memory=3,
+from vpp.video.codec_training import (
+    CodecSettings,
+    decode_frames,
+    draw_crop,
+    new_codec,
+    save_codec,
+    train_codec,
 )
+from vpp.video.latent_codec import load_latent_codec
+from vpp.video.model_folder import published
+from vpp.video.vae import codec_id, load_vae
+
+SHORT = CodecSettings(steps=40, batch_size=4, crop_px=32, learning_rate=3e-3, clips_in_memory=3)
+SHORTEST = CodecSettings(channels=(32,) * 4, steps=3, batch_size=2, crop_px=16, clips_in_memory=3)
 
 
 def moving_squares(num_clips: int, size: int = 64) -> Iterator[np.ndarray]:
@@ -67,24 +68,45 @@ def test_scaled_latents_of_the_training_frames_have_deviation_1(trained: Autoenc
     assert float(latents.std()) == pytest.approx(1.0, rel=0.02)
 
 
-def test_the_same_seed_gives_the_same_weights_whatever_the_global_seed(trained: AutoencoderKLTemporalDecoder) -> None:
+def test_the_same_seed_gives_the_same_weights_whatever_the_global_seed() -> None:
+    first = train_codec(moving_squares(4, size=32), SHORTEST)
     torch.manual_seed(7)
     before = torch.get_rng_state()
-    again = train_codec(moving_squares(4), SHORT)
+    again = train_codec(moving_squares(4, size=32), SHORTEST)
     assert torch.equal(torch.get_rng_state(), before)
-    assert codec_id(again, "a") == codec_id(trained, "a")
-    for name, weights in trained.state_dict().items():
+    for name, weights in first.state_dict().items():
         assert torch.equal(again.state_dict()[name], weights), name
+    assert codec_id(again, "a") == codec_id(first, "a")
+    other = train_codec(moving_squares(4, size=32), replace(SHORTEST, seed=1))
+    assert codec_id(other, "a") != codec_id(first, "a")
 
 
 def test_progress_is_reported_up_to_the_last_step() -> None:
     told: list[tuple[int, set[str]]] = []
-    settings = CodecSettings(channels=(32,) * 4, steps=21, runs_per_step=1, run_frames=2, crop_px=16, whole_steps=1)
-    train_codec(moving_squares(2, size=32), settings, lambda step, losses: told.append((step, set(losses))))
+    train_codec(
+        moving_squares(2, size=32),
+        replace(SHORTEST, steps=21, batch_size=1),
+        lambda step, losses: told.append((step, set(losses))),
+    )
     assert told == [(20, {"l1", "kl"}), (21, {"l1", "kl"})]
 
 
-@pytest.mark.parametrize("clips", [[], [np.zeros((1, 64, 64, 3), np.uint8)], [np.zeros((4, 24, 64, 3), np.uint8)]])
+def test_the_decoder_leaves_time_alone(trained: AutoencoderKLTemporalDecoder) -> None:
+    latents = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(trained.decode(latents, num_frames=3).sample, decode_frames(trained, latents))
+
+
+def test_crops_are_mostly_of_what_moves() -> None:
+    clip = next(moving_squares(1, size=128))
+    rng = np.random.default_rng(0)
+    crops = [draw_crop(clip, SHORTEST, rng) for _ in range(200)]
+    assert {crop.shape for crop in crops} == {(16, 16, 3)}
+    with_square = np.mean([(crop == (230, 200, 30)).all(-1).any() for crop in crops])
+    assert with_square > 0.12  # a crop drawn without regard to motion meets the square in 6 of 100
+
+
+@pytest.mark.parametrize("clips", [[], [np.zeros((4, 24, 64, 3), np.uint8)], [np.zeros((0, 64, 64, 3), np.uint8)]])
 def test_clips_that_cannot_be_trained_on_are_the_users_mistake(clips: list[np.ndarray]) -> None:
     with pytest.raises(UsageError, match="expected clips"):
         train_codec(clips, SHORT)

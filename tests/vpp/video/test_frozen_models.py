@@ -15,8 +15,9 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from schemas.encoder import same_model
 from schemas.errors import UsageError
 from vpp.video.frozen_models import latent_codec_factory, text_encoder_factory
-from vpp.video.latent_codec import codec_id, load_latent_codec
+from vpp.video.latent_codec import load_latent_codec
 from vpp.video.text_encoder import load_text_encoder
+from vpp.video.vae import codec_id
 
 CAPTIONS = ["open the drawer", "a person picks up the mango from the table", "x " * 40, "Größe ✓"]
 

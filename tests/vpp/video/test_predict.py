@@ -11,8 +11,9 @@ from diffusers import AutoencoderKLTemporalDecoder, EulerDiscreteScheduler
 from torch import nn
 
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
-from vpp.video.predict import decode_latents, encode_frames, one_step_latents, predict_latents
+from vpp.video.predict import one_step_latents, predict_latents
 from vpp.video.svd import unet_from_scratch
+from vpp.video.vae import decode_latents, encode_frames
 
 GENERATOR = torch.Generator().manual_seed(0)
 FIRST = torch.randn(2, 4, 8, 8, generator=GENERATOR)

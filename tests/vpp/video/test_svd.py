@@ -21,13 +21,13 @@ from vpp.video.svd import (
     DESCRIPTION,
     ModelDescription,
     load_denoiser,
-    load_vae,
     read_description,
     save_pipeline,
     unet_from_scratch,
 )
+from vpp.video.vae import load_vae
 
-DESCRIBED = ModelDescription(DenoiserConfig(position_encode=True, fps=4.0), "clip@1", "vae@2", "step 3")
+DESCRIBED = ModelDescription(DenoiserConfig(position_encode=True, fps=4.0), "clip@1", "vae@2", "clip@3", "step 3")
 WEIGHTS = "diffusion_pytorch_model"
 
 

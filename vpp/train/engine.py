@@ -12,7 +12,6 @@ import json
 import logging
 import math
 import platform
-import resource
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
@@ -31,12 +30,10 @@ from vpp.train.checkpoint_writer import CheckpointWriter
 from vpp.train.ema import Ema
 from vpp.train.optimizer import OptimizerSettings, learning_rate, make_optimizer
 from vpp.train.parallel import Parallel, parallelise
-from vpp.train.run_log import RunLog, StepRecord, by_group
+from vpp.train.run_log import RunLog, StepRecord
 from vpp.train.snapshot import restore_snapshot, take_snapshot
+from vpp.train.window import Window, window_metrics
 from vpp.train.worker import Worker
-
-SIGMA_BUCKETS = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Upper edges of the noise levels by which the loss is told."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +167,7 @@ class _Training:
         self.optimizer = make_optimizer(task.module.parameters(), settings.optimizer)
         self.ema = Ema(task.module, settings.ema_decay)
         self.step = self._resume()
-        self.window = _Window(settings, worker)
+        self.window = Window(settings.batch_size, worker)
         self.validation: dict[str, float] = {}
 
     def run(self) -> Outcome:
@@ -257,7 +254,7 @@ class _Training:
             records.append(StepRecord(step, float(losses.mean()), norm, rate, ids, datasets, sigmas, losses))
         if not self.log:
             return
-        metrics = _metrics(records, window, self.settings)
+        metrics = window_metrics(records, window)
         self.log.add_steps(records)
         self.log.add_curves(self.step, metrics)
         self.worker.progress(self.step, metrics)
@@ -316,87 +313,3 @@ def check_same(now: dict[str, Any], then: dict[str, Any], run_url: str) -> None:
                 f"{run_url}: expected {name} {then.get(name)!r} as the run was begun, found {now.get(name)!r}; "
                 "use another --output for another run"
             )
-
-
-@dataclass(frozen=True)
-class _WindowValues:
-    steps: list[int]
-    losses: np.ndarray  # [steps, batch]
-    norms: np.ndarray  # [steps]
-    elapsed_s: float
-    wait_s: float
-
-
-class _Window:
-    """Losses and gradient norms of some steps, on the device until the window ends."""
-
-    def __init__(self, settings: TrainSettings, worker: Worker) -> None:
-        self._batch_size, self._worker = settings.batch_size, worker
-        self._losses: list[tuple[int, np.ndarray, torch.Tensor]] = []
-        self._norms: list[torch.Tensor] = []
-        self._steps: list[int] = []
-        self._wait_s = 0.0
-        self.restart_clock()
-
-    def restart_clock(self) -> None:
-        self._started = time.monotonic()
-
-    def put(self, step: int, positions: np.ndarray, losses: torch.Tensor) -> None:
-        self._losses.append((step, positions, losses))
-
-    def end_step(self, step: int, norm: torch.Tensor, wait_s: float) -> None:
-        self._steps.append(step)
-        self._norms.append(norm.detach())
-        self._wait_s += wait_s
-
-    def take(self) -> _WindowValues | None:
-        if not self._steps:
-            return None
-        first = self._steps[0]
-        own = torch.cat([losses for _, _, losses in self._losses]).float().cpu().numpy()  # waits for the device
-        table = np.zeros((len(self._steps), self._batch_size), np.float32)
-        rows = np.concatenate([np.full(len(places), step - first) for step, places, _ in self._losses])
-        table[rows, np.concatenate([places for _, places, _ in self._losses])] = own
-        wait = np.array([self._wait_s], np.float32)
-        if self._worker.world_size > 1:  # each sample's loss is known to one worker, so the sum is everybody's
-            shared = torch.from_numpy(np.concatenate([table.ravel(), wait])).to(self._worker.device)
-            dist.all_reduce(shared)
-            table, wait = np.split(shared.cpu().numpy(), [table.size])
-            table = table.reshape(len(self._steps), self._batch_size)
-        now = time.monotonic()
-        values = _WindowValues(
-            self._steps,
-            table,
-            torch.stack(self._norms).float().cpu().numpy(),
-            now - self._started,
-            float(wait[0]) / self._worker.world_size,
-        )
-        self._losses, self._norms, self._steps, self._wait_s, self._started = [], [], [], 0.0, now
-        return values
-
-
-def _metrics(records: list[StepRecord], window: _WindowValues, settings: TrainSettings) -> dict[str, float]:
-    sigmas = np.concatenate([record.sigmas for record in records])
-    datasets = np.concatenate([np.asarray(record.datasets) for record in records])
-    losses = window.losses.ravel()
-    names = [f"sigma<{edge:g}" for edge in SIGMA_BUCKETS] + [f"sigma>={SIGMA_BUCKETS[-1]:g}"]
-    buckets = np.asarray(names)[np.digitize(sigmas, SIGMA_BUCKETS)]
-    num_samples = len(records) * settings.batch_size
-    return {
-        "train/loss": float(losses.mean()),
-        "train/grad_norm": float(window.norms.mean()),
-        "train/learning_rate": records[-1].learning_rate,
-        "speed/samples_per_s": num_samples / window.elapsed_s,
-        "speed/step_s": window.elapsed_s / len(records),
-        "speed/data_wait_share": window.wait_s / window.elapsed_s,
-        "memory/peak_gb": peak_memory_bytes() / 1e9,
-        **by_group(names, buckets, losses, "train_loss_by_sigma/"),
-        **by_group(sorted(set(datasets.tolist())), datasets, losses, "train_loss_by_dataset/"),
-    }
-
-
-def peak_memory_bytes() -> int:
-    """Largest memory so far: of the GPU where there is one, else of the process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

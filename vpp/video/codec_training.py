@@ -2,8 +2,9 @@
 
 The model is diffusers' `AutoencoderKLTemporalDecoder`, 8 times smaller latents, 4 channels. Loss: L1 of the pixels plus
 a small KL term (Kingma and Welling, arXiv 1312.6114; weighted as in latent diffusion, arXiv 2112.10752), no critic. It
-sees small crops of single frames, mostly of what moves. The decoder's layers along time are the identity and stay so:
-half the time a step would take, for pictures that a short training would not make better.
+sees single frames, whole ones by default: group norms average over a picture, so a VAE that is trained on small crops
+gets the colours of whole frames wrong. The decoder's layers along time are the identity and stay so: half the time a
+step would take, for pictures that a short training would not make better.
 """
 
 from __future__ import annotations
@@ -19,13 +20,12 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
 from torch import nn
-from torch.nn import functional
 from tqdm import tqdm
 
 from schemas.errors import UsageError
 from vpp.video.model_folder import INDEX, published
 
-_CANDIDATES = 4  # crops of which the one that moves most is taken
+_MOVES = 25  # levels of 255; above what compression alone changes from frame to frame
 _WARM_UP = 20
 _REPORT_EVERY = 20
 _MEASURED_FRAMES = 64
@@ -39,15 +39,17 @@ class CodecSettings:
         ValueError: If a value is outside its range.
     """
 
-    channels: tuple[int, int, int, int] = (64, 64, 64, 64)
-    """Of the four levels, the finest first; multiples of 32. With 32 at the finest level the decoder's last group norm
-    takes the mean of each channel away, and with it much of what a crop looks like."""
+    channels: tuple[int, int, int, int] = (32, 64, 64, 64)
+    """Of the four levels, the finest first; multiples of 32."""
     steps: int = 1500
     """Updates of the weights."""
-    batch_size: int = 8
+    batch_size: int = 1
     """Crops of an update."""
-    crop_px: int = 64
-    """Height and width of a crop, a multiple of 8."""
+    crop_px: int = 256
+    """Height and width of a crop, a multiple of 8; 256 takes whole frames."""
+    motion_weight: float = 4.0
+    """How much more a pixel counts that differs from another frame of its clip: what moves is what a video model has to
+    predict, and it is small."""
     learning_rate: float = 1e-3
     """Of Adam, after a short warm-up; it falls to 0 as a cosine."""
     kl_weight: float = 1e-3
@@ -66,8 +68,8 @@ class CodecSettings:
             raise ValueError(f"expected crop_px a multiple of 8, found {self.crop_px}")
         if min(self.steps, self.batch_size, self.clips_in_memory) < 1:
             raise ValueError("expected steps, batch_size and clips_in_memory of at least 1")
-        if self.learning_rate <= 0 or self.kl_weight < 0:
-            raise ValueError("expected learning_rate > 0 and kl_weight >= 0")
+        if self.learning_rate <= 0 or min(self.kl_weight, self.motion_weight) < 0:
+            raise ValueError("expected learning_rate > 0, kl_weight >= 0 and motion_weight >= 0")
 
 
 def new_codec(settings: CodecSettings) -> AutoencoderKLTemporalDecoder:
@@ -121,8 +123,9 @@ def train_codec(
             latest.extend(itertools.islice(source, 1))
             if not latest:
                 raise UsageError("codec: expected clips to train on, found none")
-            crops = [draw_crop(latest[rng.integers(len(latest))], settings, rng) for _ in range(settings.batch_size)]
-            l1, kl = _losses(vae, _pixels(np.stack(crops), device), settings, noise)
+            drawn = [draw_crop(latest[rng.integers(len(latest))], settings, rng) for _ in range(settings.batch_size)]
+            crops, moves = (torch.from_numpy(np.stack(arrays)).to(device) for arrays in zip(*drawn, strict=True))
+            l1, kl = _losses(vae, _pixels(crops), 1.0 + settings.motion_weight * moves[:, None], settings, noise)
             torch.autograd.backward(l1 + settings.kl_weight * kl)
             torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
             optimizer.step()
@@ -149,15 +152,15 @@ def save_codec(url: str, vae: AutoencoderKLTemporalDecoder) -> None:
         (Path(staged) / INDEX).write_text(json.dumps(index, indent=1) + "\n")
 
 
-def draw_crop(clip: np.ndarray, settings: CodecSettings, rng: np.random.Generator) -> np.ndarray:
-    """A crop `[crop_px, crop_px, 3]` of a frame of a clip, where the frame differs from another more than elsewhere."""
+def draw_crop(clip: np.ndarray, settings: CodecSettings, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A crop of a frame, uint8 `[crop_px, crop_px, 3]`, and where another frame differs, bool `[crop_px, crop_px]`."""
     size = settings.crop_px
-    here, there = rng.integers(len(clip), size=2)
-    places = rng.integers(0, [clip.shape[1] - size + 1, clip.shape[2] - size + 1], (_CANDIDATES, 2))
-    windows = [np.s_[top : top + size, left : left + size] for top, left in places]
-    moves = [np.abs(clip[here][window].astype(np.int16) - clip[there][window]).mean() for window in windows]
-    crop: np.ndarray = clip[here][windows[int(np.argmax(moves))]]
-    return crop
+    here, there = rng.choice(len(clip), size=2, replace=len(clip) < 2)
+    top, left = rng.integers(0, [clip.shape[1] - size + 1, clip.shape[2] - size + 1])
+    window = np.s_[top : top + size, left : left + size]
+    crop = clip[here][window]
+    difference = np.abs(crop.astype(np.int16) - clip[there][window]).max(axis=-1)
+    return crop, difference > _MOVES
 
 
 def _checked(clips: Iterable[np.ndarray], settings: CodecSettings) -> Iterator[np.ndarray]:
@@ -170,9 +173,9 @@ def _checked(clips: Iterable[np.ndarray], settings: CodecSettings) -> Iterator[n
         yield clip
 
 
-def _pixels(frames: np.ndarray, device: torch.device) -> torch.Tensor:
+def _pixels(frames: torch.Tensor) -> torch.Tensor:
     """`[N, 3, H, W]` in [-1, 1] of uint8 `[N, H, W, 3]`."""
-    return torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    return frames.permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
 def _rate(step: int, steps: int) -> float:
@@ -180,16 +183,20 @@ def _rate(step: int, steps: int) -> float:
 
 
 def _losses(
-    vae: AutoencoderKLTemporalDecoder, pixels: torch.Tensor, settings: CodecSettings, noise: torch.Generator
+    vae: AutoencoderKLTemporalDecoder,
+    pixels: torch.Tensor,
+    weights: torch.Tensor,
+    settings: CodecSettings,
+    noise: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """L1 of the pixels, and the KL divergence from a standard normal distribution, both means over elements."""
+    """Weighted mean L1 of the pixels, and KL divergence from the standard normal distribution, mean over elements."""
     with torch.autocast(pixels.device.type, torch.bfloat16, enabled=settings.bf16):
         posterior = vae.encode(pixels).latent_dist
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         latents = mean + torch.exp(0.5 * logvar) * torch.randn(mean.shape, generator=noise, device=mean.device)
         decoded = decode_frames(vae, latents)
     kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
-    return functional.l1_loss(decoded.float(), pixels), kl
+    return (weights * (decoded.float() - pixels).abs()).sum() / (3.0 * weights.sum()), kl
 
 
 def decode_frames(vae: AutoencoderKLTemporalDecoder, latents: torch.Tensor) -> torch.Tensor:
@@ -216,5 +223,7 @@ def _latent_std(vae: AutoencoderKLTemporalDecoder, clips: Sequence[np.ndarray]) 
     device = next(vae.parameters()).device
     frames = [(clip, index) for clip in clips for index in range(len(clip))]
     chosen = frames[:: max(1, len(frames) // _MEASURED_FRAMES)]
-    latents = [vae.encode(_pixels(clip[index][None], device)).latent_dist.mode() for clip, index in chosen]
+    latents = [
+        vae.encode(_pixels(torch.from_numpy(clip[index][None]).to(device))).latent_dist.mode() for clip, index in chosen
+    ]
     return float(torch.cat(latents).std())

@@ -26,7 +26,7 @@ from vpp.video.latent_codec import load_latent_codec
 from vpp.video.model_folder import published
 from vpp.video.vae import codec_id, load_vae
 
-SHORT = CodecSettings(steps=40, batch_size=4, crop_px=32, learning_rate=3e-3, clips_in_memory=3)
+SHORT = CodecSettings(steps=30, batch_size=2, crop_px=64, learning_rate=3e-3, clips_in_memory=3)
 SHORTEST = CodecSettings(channels=(32,) * 4, steps=3, batch_size=2, crop_px=16, clips_in_memory=3)
 
 
@@ -56,7 +56,7 @@ def trained() -> AutoencoderKLTemporalDecoder:
 
 
 def test_training_lowers_the_error_of_whole_frames(trained: AutoencoderKLTemporalDecoder) -> None:
-    assert error(trained) < 0.5 * error(new_codec(SHORT))
+    assert error(trained) < 0.2 * error(new_codec(SHORT))
 
 
 def test_scaled_latents_of_the_training_frames_have_deviation_1(trained: AutoencoderKLTemporalDecoder) -> None:
@@ -97,13 +97,17 @@ def test_the_decoder_leaves_time_alone(trained: AutoencoderKLTemporalDecoder) ->
         torch.testing.assert_close(trained.decode(latents, num_frames=3).sample, decode_frames(trained, latents))
 
 
-def test_crops_are_mostly_of_what_moves() -> None:
-    clip = next(moving_squares(1, size=128))
+def test_a_crop_comes_with_where_it_moves() -> None:
+    clip = next(moving_squares(1))
     rng = np.random.default_rng(0)
-    crops = [draw_crop(clip, SHORTEST, rng) for _ in range(200)]
-    assert {crop.shape for crop in crops} == {(16, 16, 3)}
-    with_square = np.mean([(crop == (230, 200, 30)).all(-1).any() for crop in crops])
-    assert with_square > 0.12  # a crop drawn without regard to motion meets the square in 6 of 100
+    for _ in range(20):
+        crop, moves = draw_crop(clip, replace(SHORT, crop_px=64), rng)
+        assert any(np.array_equal(crop, frame) for frame in clip)
+        assert moves.any()
+        assert not moves[(clip == clip[0]).all(axis=(0, 3))].any()
+    still, moves = draw_crop(clip[:1], replace(SHORT, crop_px=16), rng)
+    assert (still.shape, moves.shape) == ((16, 16, 3), (16, 16))
+    assert not moves.any()
 
 
 @pytest.mark.parametrize("clips", [[], [np.zeros((4, 24, 64, 3), np.uint8)], [np.zeros((0, 64, 64, 3), np.uint8)]])

@@ -95,7 +95,7 @@ class Window:
 
 
 def window_metrics(records: Sequence[StepRecord], window: WindowValues) -> dict[str, float]:
-    """Metrics of a window by name: loss in all, by noise level and by dataset, gradient norm, speed, waiting, memory."""
+    """Metrics of a window by name: loss, in all, by noise level and dataset, gradient norm, speed, wait, memory."""
     sigmas = np.concatenate([record.sigmas for record in records])
     datasets = np.concatenate([np.asarray(record.datasets) for record in records])
     losses = window.losses.ravel()

@@ -71,15 +71,18 @@ def preset_settings(settings: Stage1Settings) -> Stage1Settings:
         return Stage1Settings(preset=settings.preset)
     return Stage1Settings(
         preset=settings.preset,
-        model=DenoiserConfig(anchor="first_frame"),
+        model=DenoiserConfig(anchor="first_frame", sigma_data=0.5),
+        objective=ObjectiveSettings(sigma_log_mean=0.0),  # the published 0.7, moved by about ln(sigma_data)
         train=TrainSettings(
-            steps=200 if settings.preset == "tiny" else 2000,
-            batch_size=8,
-            micro_batch_size=8,
+            steps=100 if settings.preset == "tiny" else 1200,
+            batch_size=4,
+            micro_batch_size=4,
             gradient_checkpointing=False,
             ema_decay=0.99,
             checkpoint_every=100,
             validate_every=100,
-            optimizer=OptimizerSettings(learning_rate=5e-4, warmup_steps=20),
+            optimizer=OptimizerSettings(
+                learning_rate=2e-3 if settings.preset == "tiny" else 1e-3, warmup_steps=20, beta2=0.99
+            ),
         ),
     )

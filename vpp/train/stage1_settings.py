@@ -80,9 +80,11 @@ def preset_settings(settings: Stage1Settings) -> Stage1Settings:
             gradient_checkpointing=False,
             ema_decay=0.99,
             checkpoint_every=100,
-            validate_every=100,
+            validate_every=100 if settings.preset == "tiny" else 400,
             optimizer=OptimizerSettings(
                 learning_rate=2e-3 if settings.preset == "tiny" else 1e-3, warmup_steps=20, beta2=0.99
             ),
         ),
+        validation=ValidationSettings(num_clips=8, num_videos=2),
+        small_codec=CodecSettings(steps=150 if settings.preset == "tiny" else 1500),
     )

@@ -137,9 +137,11 @@ def _check_type(hint: Any, value: Any, where: str) -> None:
             raise UsageError(f"{where}: expected one of {', '.join(map(str, typing.get_args(hint)))}, found {value!r}")
         return
     if origin is tuple:
-        for item in value if isinstance(value, tuple) else ():
-            _check_type(typing.get_args(hint)[0], item, where)
-        matches = isinstance(value, tuple)
+        of_items = typing.get_args(hint)
+        is_of_any_length = of_items[-1] is Ellipsis
+        for number, item in enumerate(value if isinstance(value, tuple) else ()):
+            _check_type(of_items[0 if is_of_any_length or number >= len(of_items) else number], item, where)
+        matches = isinstance(value, tuple) and (is_of_any_length or len(value) == len(of_items))
     elif isinstance(hint, type):
         wanted: Any = (int, float) if hint is float else hint
         matches = isinstance(value, wanted) and not (isinstance(value, bool) and hint is not bool)
@@ -147,8 +149,13 @@ def _check_type(hint: Any, value: Any, where: str) -> None:
         options = [option for option in typing.get_args(hint) if isinstance(option, type)]
         matches = not options or isinstance(value, tuple(options))
     if not matches:
-        expected = "a list" if origin is tuple else getattr(hint, "__name__", hint)
+        expected = _list_name(hint) if origin is tuple else getattr(hint, "__name__", hint)
         raise UsageError(f"{where}: expected {expected}, found {value!r}")
+
+
+def _list_name(hint: Any) -> str:
+    of_items = typing.get_args(hint)
+    return "a list" if of_items[-1] is Ellipsis else f"a list of {len(of_items)}"
 
 
 def to_mapping(settings: Any) -> dict[str, Any]:

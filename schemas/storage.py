@@ -83,7 +83,6 @@ def join_inside(root: str, relative: str) -> str:
     if (
         not relative
         or "::" in relative
-        or "::" in relative
         or "://" in relative
         or "\0" in relative
         or normal.startswith(("/", "../"))

@@ -82,11 +82,13 @@ def retry_passing_faults(
         try:
             return action()
         except Exception as error:  # whatever a store raises; `is_passing_fault` decides
+            failure = error
             left_s = deadline - time.monotonic()
             if left_s <= 0 or closed.is_set() or not is_passing_fault(error):
                 raise
             pause_s = min(wait_s, left_s)
             name = type(error).__name__
             _log.warning("%s: %s: %s; again in %.1f s, for %.0f s more", doing, name, error, pause_s, left_s)
-        closed.wait(pause_s)
+        if closed.wait(pause_s):
+            raise failure
         wait_s = min(2 * wait_s, _LONGEST_WAIT_S)

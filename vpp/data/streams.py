@@ -61,7 +61,11 @@ def make_streams(
             f"cameras: expected datasets that have clips to train on, found {', '.join(unknown)}; "
             f"known: {', '.join(rows_of) or 'none'}"
         )
-    weights_of = {name: weights for name, weights in mixture.cameras.items() if name in rows_of} | dict(cameras)
+    weights_of = dict(cameras)
+    for name in set(mixture.cameras) & set(rows_of) - set(cameras):  # a preset's, where all of them are there
+        there = {index.cameras[code] for code in np.unique(index.camera_codes[rows_of[name]]).tolist()}
+        if set(mixture.cameras[name]) <= there:
+            weights_of[name] = mixture.cameras[name]
     rows_of_camera = {name: _by_camera(index, rows_of[name], name, weights) for name, weights in weights_of.items()}
     sizes = {name: len(of_dataset) for name, of_dataset in rows_of.items()}
     sizes |= {name: sum(map(len, of_camera.values())) for name, of_camera in rows_of_camera.items()}

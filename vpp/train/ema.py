@@ -37,16 +37,17 @@ class Ema:
     @contextlib.contextmanager
     def applied(self, module: nn.Module) -> Iterator[None]:
         """Puts the averages in the place of the parameters while the block runs."""
-        named = dict(module.named_parameters())
-        kept = {name: named[name].detach().clone() for name in self.averages}
-        _copy(self.averages, named)
+        self._swap(module)
         try:
             yield
         finally:
-            _copy(kept, named)
+            self._swap(module)
 
-
-@torch.no_grad()
-def _copy(values: dict[str, torch.Tensor], parameters: dict[str, nn.Parameter]) -> None:
-    for name, value in values.items():
-        parameters[name].copy_(value)
+    @torch.no_grad()
+    def _swap(self, module: nn.Module) -> None:
+        """Tensor by tensor, so that no second copy of the model is needed."""
+        named = dict(module.named_parameters())
+        for name, average in self.averages.items():
+            kept = named[name].detach().clone()
+            named[name].copy_(average)
+            average.copy_(kept)

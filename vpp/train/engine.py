@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 from schemas.errors import UsageError, VPPError
 from schemas.settings import commit
@@ -34,6 +35,8 @@ from vpp.train.run_log import RunLog, StepRecord
 from vpp.train.snapshot import restore_snapshot, take_snapshot
 from vpp.train.window import Window, window_metrics
 from vpp.train.worker import Worker
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,9 @@ class TrainSettings:
         for name in ("steps", "batch_size", "micro_batch_size", "log_every", "checkpoint_every", "keep_last"):
             if getattr(self, name) < 1:
                 raise ValueError(f"expected {name} >= 1, found {getattr(self, name)}")
+        for name in ("validate_every", "keep_best"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"expected {name} >= 0, found {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"expected 0 <= ema_decay < 1, found {self.ema_decay}")
         if self.parallel == "fsdp" and self.optimizer.kind == "adamw8bit":
@@ -185,6 +191,7 @@ class _Training:
                 share = next(shares)
                 self._update(share)
                 self.step += 1
+                self.validation = {}
                 is_last = self.step == settings.steps
                 signal = "go_on"
                 if self.step % settings.log_every == 0 or is_last or self._is_due(settings.checkpoint_every):
@@ -228,7 +235,7 @@ class _Training:
         self.window.end_step(self.step, self.wrapped.whole(norm), share.wait_s)
 
     def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
-        if self.settings.precision == "fp32" or self.settings.parallel == "fsdp":  # FSDP2 casts by itself
+        if self.settings.precision == "fp32" or isinstance(self.wrapped.module, FSDPModule):  # FSDP2 casts by itself
             return contextlib.nullcontext()
         return bfloat16_arithmetic(self.worker.device)
 
@@ -260,6 +267,7 @@ class _Training:
         self.worker.progress(self.step, metrics)
 
     def _validate(self) -> None:
+        self._look_at_window()
         started = time.monotonic()
         with self.ema.applied(self.task.module), torch.no_grad(), self._arithmetic():
             self.validation = self.task.validate(self.step, self.log)
@@ -269,6 +277,8 @@ class _Training:
         self.window.restart_clock()
 
     def _save(self) -> None:
+        if self.writer:
+            self.writer.wait()  # one snapshot in memory at a time
         groups = take_snapshot(self.task.module, self.optimizer, self.ema, keep=self.worker.leads)
         if self.writer and self.log:
             self.log.flush()
@@ -276,7 +286,6 @@ class _Training:
             state["versions"] = {"torch": torch.__version__, "python": platform.python_version()}
             state |= {"commit": commit(), "world_size": self.worker.world_size, "validation": self.validation}
             self.writer.save(self.step, groups, state, self.validation)
-        self.validation = {}
         self.window.restart_clock()
 
     def _resume(self) -> int:
@@ -297,7 +306,7 @@ class _Training:
         groups = found.tensors if found else None
         restore_snapshot(groups, self.task.module, self.optimizer, self.ema, self.worker.device)
         if found:
-            logging.info("resumed at step %d from %s", step, found.info.url)
+            _log.info("resumed at step %d from %s", step, found.info.url)
         return step
 
 

@@ -43,7 +43,8 @@ def shard_model(module: nn.Module, precision: str, device: torch.device) -> None
         # noise levels and preconditioning stay float32; the UNet's own inputs are cast where it begins
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
         module.unet.register_forward_pre_hook(_cast_latents_and_text, with_kwargs=True)
-    fully_shard(module, mesh=mesh, mp_policy=policy)
+    # the whole module too: else it stays gathered after a validation, which has no backward pass to end it
+    fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
 
 
 def _cast_latents_and_text(

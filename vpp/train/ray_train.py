@@ -8,7 +8,6 @@ other.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import signal
 import tempfile
@@ -22,6 +21,7 @@ import ray.train
 import ray.train.collective
 import ray.train.torch
 import torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
 from schemas.errors import UsageError, VPPError
@@ -29,6 +29,7 @@ from vpp.start_ray import start_ray
 from vpp.train.engine import Outcome
 from vpp.train.worker import Signal, Worker
 
+_log = logging.getLogger(__name__)
 _POLL_S = 0.5
 
 
@@ -71,6 +72,7 @@ class _GoBetween:
     def __init__(self) -> None:
         self.stop = False
         self.news: list[tuple[int, dict[str, float]]] = []
+        self.warnings: list[str] = []
         self.outcome: Outcome | None = None
         self.fault: tuple[str, str] | None = None
 
@@ -86,6 +88,13 @@ class _GoBetween:
     def take_news(self) -> list[tuple[int, dict[str, float]]]:
         news, self.news = self.news, []
         return news
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+    def take_warnings(self) -> list[str]:
+        warnings, self.warnings = self.warnings, []
+        return warnings
 
     def end(self, outcome: Outcome) -> None:
         self.outcome = outcome
@@ -115,7 +124,8 @@ def run_on_workers(
         TrainingFailed: If workers failed more often than allowed, or with an error of ours.
     """
     start_ray()
-    go_between = ray.remote(num_cpus=0, max_concurrency=8)(_GoBetween).remote()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    go_between = ray.remote(num_cpus=0, max_concurrency=8, scheduling_strategy=here)(_GoBetween).remote()
     options = _scaling(settings)
     trainer = ray.train.torch.TorchTrainer(
         _work,
@@ -137,6 +147,8 @@ def run_on_workers(
         while fit.thread.is_alive():
             fit.thread.join(_POLL_S)
             _show(ray.get(go_between.take_news.remote()), bar)
+            for message in ray.get(go_between.take_warnings.remote()):
+                _log.warning("%s", message)
             if stopping.is_set():
                 bar.set_description("stopping")
     outcome: Outcome | None
@@ -190,7 +202,7 @@ class _AskingToStop:
 
     def _forward(self) -> None:  # not in the handler: Ray may be in the middle of a call there
         self._asked.wait()
-        logging.warning("asked to stop: writing a checkpoint first; ask again to stop at once")
+        _log.warning("asked to stop: writing a checkpoint first; ask again to stop at once")
         ray.get(self._go_between.ask_to_stop.remote())
 
 
@@ -212,15 +224,16 @@ _SHOWN = ("train/loss", "speed/samples_per_s", "speed/data_wait_share", "memory/
 def _scaling(settings: WorkerSettings) -> dict[str, float]:
     resources = ray.cluster_resources()
     use_gpu = resources.get("GPU", 0) > 0 if settings.use_gpu is None else settings.use_gpu
-    shared = max(1, int(resources.get("CPU", 1)) // settings.num_workers)
+    of_nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    shared = max(1, min(int(resources.get("CPU", 1)) // settings.num_workers, max(of_nodes)))
     options: dict[str, float] = {"CPU": settings.cpus_per_worker or (8 if use_gpu else shared)}
     return options | {"GPU": 1} if use_gpu else options
 
 
 def _work(config: Mapping[str, Any]) -> None:
     """One worker."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     go_between = config["go_between"]
+    _Forward.install(go_between)
     outcome, fault = ray.get(go_between.ending.remote())
     if outcome is not None or fault is not None:  # started again after an error that will not go away
         return
@@ -239,7 +252,24 @@ def _work(config: Mapping[str, Any]) -> None:
         ray.get(go_between.fail.remote(type(error).__name__, str(error)))
         raise
     if worker.leads:
-        ray.get(go_between.end.remote(dataclasses.replace(outcome)))
+        ray.get(go_between.end.remote(outcome))
+
+
+class _Forward(logging.Handler):
+    """Sends warnings of this package to the driver: what Ray collects of workers' output, nobody reads."""
+
+    def __init__(self, go_between: Any) -> None:
+        super().__init__(logging.WARNING)
+        self._go_between = go_between
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._go_between.warn.remote(record.getMessage())
+
+    @classmethod
+    def install(cls, go_between: Any) -> None:
+        for package in ("vpp", "schemas"):
+            logger = logging.getLogger(package)
+            logger.handlers = [cls(go_between)]  # a process may be used for several attempts
 
 
 class _Listener:
@@ -256,6 +286,6 @@ class _Listener:
             return "stop"
         if preemption is not None and preemption.preempted_node_ids != self._saved_for:
             self._saved_for = preemption.preempted_node_ids
-            logging.warning("nodes %s are about to go: writing a checkpoint", ", ".join(preemption.preempted_node_ids))
+            _log.warning("nodes %s are about to go: writing a checkpoint", ", ".join(preemption.preempted_node_ids))
             return "save"
         return "go_on"

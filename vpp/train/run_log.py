@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
+from schemas.errors import UsageError
 from schemas.storage import filesystem, is_local, join, list_names, open_read, remove_file, write_bytes, write_file
 from schemas.store_faults import retry_passing_faults
 
@@ -73,8 +74,12 @@ class RunLog:
             if int(name.split(".")[0]) >= first_step:
                 remove_file(join(self._steps_url, name))
         if wandb_project:
-            import wandb
-
+            try:
+                import wandb
+            except ImportError as error:
+                raise UsageError(
+                    "--train.wandb-project: expected the package wandb, found none; install the extra wandb"
+                ) from error
             wandb.init(project=wandb_project, id=_run_id(run_url), resume="allow", sync_tensorboard=True)
         folder = self._staged or filesystem(self._curves_url)[1]
         self._curves = SummaryWriter(folder, purge_step=first_step or None)

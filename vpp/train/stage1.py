@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -32,7 +33,7 @@ from vpp.train.engine import Outcome, check_same, train
 from vpp.train.ray_train import run_on_workers
 from vpp.train.snapshot import load_average
 from vpp.train.stage1_settings import Stage1Settings
-from vpp.train.video_data import VideoData, has_latents, open_video_data
+from vpp.train.video_data import VideoData, open_video_data
 from vpp.train.video_task import VideoTask
 from vpp.train.video_validation import VideoValidation
 from vpp.train.worker import Worker
@@ -64,16 +65,27 @@ def run_stage1(settings: Stage1Settings) -> Outcome:
         raise UsageError("--output: expected a folder or URL to write to, found nothing")
     plan = _plan(settings)
     check_writable(settings.output)
-    _write_record(settings, plan)
-    if _is_exported(settings):
-        return Outcome(settings.train.steps, is_finished=True)
     name = f"stage1-{hashlib.sha256(settings.output.encode()).hexdigest()[:8]}"
     if settings.codec == "train" and not exists(join(plan.vae, INDEX)):
         alone = replace(settings.workers, num_workers=1, min_workers=0)
         outcome = run_on_workers(partial(_train_codec, settings), alone, settings.small_codec.steps, f"{name}-codec")
         if not outcome.is_finished:
             return Outcome(0, is_finished=False)
-    return run_on_workers(partial(_train, settings), settings.workers, settings.train.steps, name)
+    plan = _settled(settings, plan)
+    _write_record(settings, plan)
+    if _is_exported(settings):
+        return Outcome(settings.train.steps, is_finished=True)
+    return run_on_workers(partial(_train, settings, plan.vae, plan.fixed), settings.workers, settings.train.steps, name)
+
+
+def train_here(settings: Stage1Settings) -> Outcome:
+    """Trains in this process, on the CPU and without Ray: for tests, notebooks and debuggers.
+
+    Raises:
+        UsageError: As `run_stage1`.
+    """
+    plan = _settled(settings, _plan(settings))
+    return _train(settings, plan.vae, plan.fixed, Worker())
 
 
 @dataclass(frozen=True)
@@ -99,16 +111,10 @@ def _plan(settings: Stage1Settings) -> _Plan:
     if not settings.data:
         raise UsageError("--data: expected the output of jobs/preprocess.py, found nothing")
     base = None if settings.preset else _describe_base(settings)
-    want_frames = bool(settings.codec) or not has_latents(settings.data, settings.loading)
-    if want_frames and settings.preset and not settings.codec:
-        raise UsageError(
-            f"--data {settings.data}: expected clips with latents, found clips without; preprocess them with "
-            "--latents, or encode them in training with --codec NAME or --codec train"
-        )
     if base and settings.codec:
         _check_codec(settings, base.latent_codec)
     config = base.denoiser if base else settings.model
-    data = open_video_data(settings.data, settings.loading, config, want_frames, base)
+    data = open_video_data(settings.data, settings.loading, config, bool(settings.codec), base)
     image_encoder = image_encoder_id(settings.image_encoder) if config.image_condition else ""
     if base and image_encoder:
         _check_image_encoder(settings, image_encoder, base.image_encoder)
@@ -126,10 +132,25 @@ def _plan(settings: Stage1Settings) -> _Plan:
         "order": {name: loading[name] for name in ("mixture", "cameras", "piece_clips", "shuffle_pieces")},
         "seed": settings.train.seed,
         "batch_size": settings.train.batch_size,
+        "optimizer": settings.train.optimizer.kind,
     }
     if image_encoder:
         fixed["image_encoder"] = image_encoder
     return _Plan(data, base, vae, image_encoder, fixed)
+
+
+def _settled(settings: Stage1Settings, plan: _Plan) -> _Plan:
+    """Decides once for all workers which VAE there is, since what one of them cannot reach would set it apart."""
+    try:
+        vae = load_vae(plan.vae) if plan.vae else None
+    except UsageError as error:
+        if plan.data.representation == "frames":
+            raise
+        _log.warning("predictions are judged as latents and not shown: %s", error)
+        vae = None
+    scaling = float(vae.config.scaling_factor) if vae is not None else settings.model.scaling_factor
+    fixed = plan.fixed | ({"scaling_factor": scaling} if settings.preset else {})
+    return replace(plan, vae=plan.vae if vae is not None else "", fixed=fixed)
 
 
 def _check_codec(settings: Stage1Settings, of_base: str) -> None:
@@ -178,21 +199,36 @@ def _write_record(settings: Stage1Settings, plan: _Plan) -> None:
 # --- in the workers ------------------------------------------------------------------------------------
 
 
+class _Stopped(Exception):
+    """The codec's training was asked to stop."""
+
+
 def _train_codec(settings: Stage1Settings, worker: Worker) -> Outcome:
     """Trains the small VAE on the clips of the run, and keeps it under the run."""
     data = _plan(settings).data
     order = training_order(data.index, data.train, settings.loading, settings.train.seed, global_batch=1)
+
+    def report(step: int, losses: Mapping[str, float]) -> None:
+        worker.progress(step, losses)
+        if worker.signal() == "stop":
+            raise _Stopped
+
     with ClipLoader(data.index, order, representation="frames", retry_s=settings.loading.retry_s) as loader:
         clips = (batch.frames[0].numpy() for batch in loader if batch.frames is not None)
-        vae = train_codec(clips, settings.small_codec, worker.progress)
+        try:
+            vae = train_codec(clips, settings.small_codec, report, worker.device)
+        except _Stopped:
+            return Outcome(0, is_finished=False)
     save_codec(join(settings.output, "codec"), vae)
     return Outcome(settings.small_codec.steps, is_finished=True)
 
 
-def _train(settings: Stage1Settings, worker: Worker) -> Outcome:
-    """What each worker does."""
-    plan = _plan(settings)
-    vae = _load_vae(plan, worker)
+def _train(settings: Stage1Settings, vae_name: str, fixed: dict[str, Any], worker: Worker) -> Outcome:
+    """What each worker does; the driver has decided the VAE, and what stays the same."""
+    plan = replace(_plan(settings), vae=vae_name)
+    told = {name: value for name, value in fixed.items() if name != "scaling_factor"}
+    check_same(json.loads(json.dumps(plan.fixed)), json.loads(json.dumps(told)), settings.output)
+    vae = load_vae(vae_name).requires_grad_(False).eval().to(worker.device) if vae_name else None
     denoiser = _make_denoiser(settings, plan, vae)
     if settings.lora_rank:
         torch.manual_seed(settings.train.seed)  # the same adapters in every worker
@@ -210,21 +246,10 @@ def _train(settings: Stage1Settings, worker: Worker) -> Outcome:
         denoiser, vae, image_encoder, plan.data, settings.loading, settings.objective, validation,
         seed=settings.train.seed, batch_size=settings.train.batch_size, worker=worker,
     )  # fmt: skip
-    outcome = train(task, settings.train, worker, settings.output, plan.fixed)
+    outcome = train(task, settings.train, worker, settings.output, fixed)
     if worker.leads and outcome.is_finished:
         _export(settings, plan, vae)
     return outcome
-
-
-def _load_vae(plan: _Plan, worker: Worker) -> AutoencoderKLTemporalDecoder | None:
-    must_encode = plan.data.representation == "frames"
-    try:
-        return load_vae(plan.vae).requires_grad_(False).eval().to(worker.device) if plan.vae else None
-    except UsageError as error:
-        if must_encode:
-            raise
-        _log.warning("predictions are judged as latents and not shown: %s", error)
-        return None
 
 
 def _load_image_encoder(settings: Stage1Settings, plan: _Plan, worker: Worker) -> ClipImageEncoder | None:
@@ -244,7 +269,8 @@ def _trained_by(settings: Stage1Settings) -> str:
 
 
 def _is_exported(settings: Stage1Settings) -> bool:
-    written = read_description(join(settings.output, "model"))
+    model = join(settings.output, "model")
+    written = read_description(model) if exists(join(model, INDEX)) else None
     return written is not None and written.trained_by.startswith(f"{settings.train.steps} steps,")
 
 

@@ -59,6 +59,11 @@ class Stage1Settings:
     """The small VAE of `--codec train`."""
 
     def __post_init__(self) -> None:
+        if self.train.batch_size < self.workers.num_workers:
+            raise ValueError(
+                f"expected train.batch_size of at least one sample a worker, found {self.train.batch_size} samples for "
+                f"{self.workers.num_workers} workers"
+            )
         if self.lora_rank < 0:
             raise ValueError(f"expected lora_rank >= 0, found {self.lora_rank}")
         if self.lora_rank and self.preset:

@@ -53,7 +53,7 @@ class VideoData:
 
 
 def open_video_data(
-    url: str, settings: DataSettings, config: DenoiserConfig, want_frames: bool, model: ModelDescription | None
+    url: str, settings: DataSettings, config: DenoiserConfig, has_codec: bool, model: ModelDescription | None
 ) -> VideoData:
     """Opens a dataset for training a video model.
 
@@ -61,7 +61,8 @@ def open_video_data(
         url: The output of `jobs/preprocess.py`.
         settings: Selection and held-out share.
         config: The model's.
-        want_frames: Whether a codec encodes frames in training; otherwise latents are read.
+        has_codec: Whether a codec was named to encode frames in training. Otherwise latents are read where all clips
+            have them, and the model's own codec encodes frames where they do not.
         model: What is known of the model that goes on training; None from scratch.
 
     Raises:
@@ -77,6 +78,12 @@ def open_video_data(
         raise UsageError(
             f"--data {url}: expected captions with token sequences, found clips without; run jobs/preprocess.py with "
             "--text-encoder"
+        )
+    want_frames = has_codec or not all(models.has_latents for models in index.models())
+    if want_frames and not has_codec and model is None:
+        raise UsageError(
+            f"--data {url}: expected clips with latents, found clips without; preprocess them with --latents, or "
+            "encode them in training with --codec NAME or --codec train"
         )
     representation: Representation = "frames" if want_frames else "latents"
     codecs = {models.latent_codec for models in index.models() if models.has_latents}
@@ -94,11 +101,6 @@ def open_video_data(
         if not want_frames:
             _check_fits("latent codec", latent_codec, model.latent_codec, url)
     return VideoData(index, split.train, split.validation, representation, text_encoder, latent_codec)
-
-
-def has_latents(url: str, settings: DataSettings) -> bool:
-    """Whether every clip of a dataset has stored latents."""
-    return all(models.has_latents for models in ClipIndex.read(url, settings.selection, settings.retry_s).models())
 
 
 def _only(what: str, names: set[str], url: str) -> str:

@@ -106,21 +106,21 @@ class VideoTask:
             other_camera=self._image_encoder is not None,
         ) as loader:
             for clips in loader:
-                yield VideoShare(clips.positions, clips.wait_s, clips, clips.step)
+                yield VideoShare(clips.positions, clips.wait_s, clips.to(self._worker.device), clips.step)
 
     def loss(self, module: nn.Module, share: VideoShare, places: Sequence[int]) -> torch.Tensor:
         """Losses `[len(places)]`."""
         device = self._worker.device
         positions = [int(share.positions[place]) for place in places]
-        text = share.clips.text[places].to(device, non_blocking=True).float()
+        text = share.clips.text[places].float()
         if share.clips.latents is not None:
-            latents = share.clips.latents[places].to(device, non_blocking=True).float()
+            latents = share.clips.latents[places].float()
             draws = draw(self._seed, share.step, positions, latents.shape[1:]).to(device)
             first_frame = noise_strength = None
         else:
             assert share.clips.frames is not None
             assert self._vae is not None
-            frames = share.clips.frames[places].to(device, non_blocking=True)
+            frames = share.clips.frames[places]
             with torch.no_grad():
                 latents = encode_frames(self._vae, frames)
                 draws = draw(self._seed, share.step, positions, latents.shape[1:]).to(device)

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from diffusers import AutoencoderKLTemporalDecoder
 
-from schemas.storage import join, write_bytes
+from schemas.storage import join, join_inside, write_bytes
 from vpp.data.clip_batch import ClipBatch
 from vpp.data.clip_reader import read_clips
 from vpp.diffusion.edm import loss_weight
@@ -88,7 +88,7 @@ class VideoValidation:
         self._data, self._settings, self._vae, self._worker, self._run_url = data, settings, vae, worker, run_url
 
     def run(self, denoiser: torch.nn.Module, step: int, log: RunLog | None) -> dict[str, float]:
-        """Metrics by name; rank 0 also writes the videos.
+        """Metrics by name; the videos are written, and those of rank 0 go into its log too.
 
         Args:
             denoiser: A `VideoDenoiser`; sharded, or the same in all workers.
@@ -104,7 +104,7 @@ class VideoValidation:
     def _losses(self, denoiser: VideoDenoiser) -> dict[str, float]:
         sigmas = self._settings.sigmas
         table = torch.zeros(len(self._rows), len(sigmas), device=self._worker.device)
-        for number, is_own, clips in self._own(len(self._rows)):
+        for number, is_own, clips in self._own(self._rows):
             latents, text, image = self._inputs(clips)
             for column, level in enumerate(sigmas):
                 sigma = latents.new_full((1,), level)
@@ -127,10 +127,10 @@ class VideoValidation:
 
     def _videos(self, denoiser: VideoDenoiser, step: int, log: RunLog | None) -> dict[str, float]:
         settings = self._settings
-        number_of = min(settings.num_videos, len(self._rows))
+        chosen = self._spread(settings.num_videos)
         num_frames = denoiser.config.num_frames
-        table = torch.zeros(number_of, 4 + (4 * num_frames if self._vae else 0), device=self._worker.device)
-        for number, is_own, clips in self._own(number_of):
+        table = torch.zeros(len(chosen), 4 + (4 * num_frames if self._vae else 0), device=self._worker.device)
+        for number, is_own, clips in self._own(chosen):
             latents, text, image = self._inputs(clips)
             predicted = predict_latents(
                 denoiser, latents[:, 0], text, num_steps=settings.num_steps, guidance=settings.guidance,
@@ -145,26 +145,38 @@ class VideoValidation:
                 shown = decode_latents(self._vae, predicted)
                 quality = frame_quality(shown, truth)
                 row += [quality.psnr, quality.psnr_copy, quality.ssim, quality.ssim_copy]
-                self._show(step, number, clips, truth[0].numpy(), shown[0].numpy(), log)
+                self._show(step, number, chosen[number], clips, truth[0].numpy(), shown[0].numpy(), log)
             table[number] = torch.cat([values.float().flatten().cpu() for values in row]).to(table.device)
         self._sum(table)
         return _video_metrics(table.mean(0).cpu(), num_frames, has_pictures=self._vae is not None)
 
     def _show(
-        self, step: int, number: int, clips: ClipBatch, truth: np.ndarray, shown: np.ndarray, log: RunLog | None
+        self,
+        step: int,
+        number: int,
+        row: int,
+        clips: ClipBatch,
+        truth: np.ndarray,
+        shown: np.ndarray,
+        log: RunLog | None,
     ) -> None:
-        caption = self._data.index.captions(self._rows[number : number + 1])[0]
+        caption = self._data.index.captions(np.array([row]))[0]
         folder = join(self._run_url, "previews", f"step_{step:08}")
         gif = strip_gif(truth, shown, caption)
         pictures = {"gif": gif, "mp4": strip_mp4(truth, shown, caption), "png": film_strip_png(truth, shown, caption)}
         for kind, content in pictures.items():
-            write_bytes(join(folder, f"{clips.clip_ids[0]}.{kind}"), content, RETRY_S)
+            write_bytes(join_inside(folder, f"{clips.clip_ids[0]}.{kind}"), content, RETRY_S)
         if log is not None:
             log.add_video(step, f"prediction/{number}", gif)
 
-    def _own(self, total: int) -> Iterator[tuple[int, bool, ClipBatch]]:
+    def _spread(self, number: int) -> np.ndarray:
+        """So many of the clips, evenly over all of them, and so over the datasets."""
+        number = min(number, len(self._rows))
+        return self._rows[np.linspace(0, len(self._rows) - 1, number).round().astype(np.int64)]
+
+    def _own(self, rows: np.ndarray) -> Iterator[tuple[int, bool, ClipBatch]]:
         """This worker's clips one by one: its number, whether it counts, the clip. All workers get equally many."""
-        rank, world_size = self._worker.rank, self._worker.world_size
+        rank, world_size, total = self._worker.rank, self._worker.world_size, len(rows)
         for first in range(0, total, world_size):
             number = min(first + rank, total - 1)
             yield (
@@ -172,7 +184,7 @@ class VideoValidation:
                 first + rank < total,
                 read_clips(
                     self._data.index,
-                    self._rows[[number]],
+                    rows[[number]],
                     self._data.representation,
                     other_camera=self._image_encoder is not None,
                 ),

@@ -51,5 +51,5 @@ def time_ids(fps: float, motion_bucket_id: float, noise_strength: torch.Tensor) 
     >>> time_ids(7, 127, torch.zeros(1)).tolist()
     [[7.0, 127.0, 0.0]]
     """
-    fixed = noise_strength.new_tensor([fps, motion_bucket_id]).expand(len(noise_strength), 2)
-    return torch.cat([fixed, noise_strength[:, None]], dim=1)
+    columns = (torch.full_like(noise_strength, fps), torch.full_like(noise_strength, motion_bucket_id), noise_strength)
+    return torch.stack(columns, dim=1)  # filled where they lie: nothing is copied to the device

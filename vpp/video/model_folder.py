@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from fsspec.implementations.local import LocalFileSystem
 
 from schemas import storage
 from schemas.errors import UsageError
+from schemas.store_faults import retry_passing_faults
+
+_RETRY_S = 300.0
 
 INDEX = "model_index.json"
 """diffusers' description of a pipeline, and the mark that its folder is complete."""
@@ -50,7 +54,7 @@ def local_copy(name: str, *parts: str) -> Iterator[str]:
             if file.split("/")[0] in parts:
                 target = os.path.join(folder, file)
                 os.makedirs(os.path.dirname(target), exist_ok=True)
-                fs.get_file(storage.join(path, file), target)
+                _retry(partial(fs.get_file, storage.join(path, file), target), f"reading {name}")
         yield folder
 
 
@@ -63,9 +67,11 @@ def published(url: str) -> Iterator[str]:
     fs, path = storage.filesystem(url)
     is_local = isinstance(fs, LocalFileSystem)
     beside = os.path.dirname(path.rstrip("/")) if is_local else None
+    prefix = f".{os.path.basename(path.rstrip('/'))}{storage.PARTIAL_MARK}"
     if beside:
         os.makedirs(beside, exist_ok=True)
-    prefix = f".{os.path.basename(path.rstrip('/'))}{storage.PARTIAL_MARK}{uuid.uuid4().hex[:8]}-"
+        for left_over in [name for name in os.listdir(beside) if name.startswith(prefix)]:
+            shutil.rmtree(os.path.join(beside, left_over), ignore_errors=True)  # of a writer that was killed
     with tempfile.TemporaryDirectory(prefix=prefix, dir=beside) as folder:
         yield folder
         files = [os.path.relpath(os.path.join(at, name), folder) for at, _, names in os.walk(folder) for name in names]
@@ -77,7 +83,7 @@ def published(url: str) -> Iterator[str]:
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 os.replace(staged, target)
             else:
-                fs.put_file(staged, target)
+                _retry(partial(fs.put_file, staged, target), f"writing {url}")
 
 
 def _withdraw(url: str, keep: set[str]) -> None:
@@ -88,6 +94,10 @@ def _withdraw(url: str, keep: set[str]) -> None:
     stale = [file for file in found if file.split("/")[0] in components and file not in keep]
     for file in [name for name in found if name == INDEX] + stale:
         fs.rm_file(storage.join(path, file))
+
+
+def _retry(action: Callable[[], object], doing: str) -> None:
+    retry_passing_faults(action, doing, _RETRY_S)
 
 
 def variant(folder: str, subfolder: str = "unet") -> dict[str, str]:

@@ -19,6 +19,8 @@ from diffusers import (
     StableVideoDiffusionPipeline,
     UNetSpatioTemporalConditionModel,
 )
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from schemas import storage
@@ -137,7 +139,7 @@ def read_description(name: str) -> ModelDescription | None:
     Raises:
         UsageError: If it is not ours.
     """
-    path = storage.join(name, DESCRIPTION)
+    path = storage.join(name, DESCRIPTION) if storage.exists(name) else _hub_file(name)
     if not storage.exists(path):
         return None
     try:
@@ -145,6 +147,18 @@ def read_description(name: str) -> ModelDescription | None:
     except ValueError as error:
         raise UsageError(f"{path}: expected JSON, found {error}; write the model again or remove the file") from error
     return from_mapping(ModelDescription, values, path)
+
+
+def _hub_file(name: str) -> str:
+    """Path of the downloaded `vpp.json` of a hub id; a path that is not there where the hub has none."""
+    try:
+        return hf_hub_download(name, DESCRIPTION)
+    except (
+        HfHubHTTPError,
+        HFValidationError,
+        OSError,
+    ):  # loading the UNet tells what is wrong
+        return storage.join(name, DESCRIPTION)
 
 
 def save_pipeline(

@@ -64,7 +64,8 @@ def to_pixels(frames: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def encode_pixels(vae: AutoencoderKLTemporalDecoder, pixels: torch.Tensor) -> torch.Tensor:
     """Scaled latents float32 `[N, 4, H/8, W/8]` of pixels `[N, 3, H, W]`: the mode of the posterior."""
-    latents: torch.Tensor = vae.encode(pixels).latent_dist.mode().float() * vae.config.scaling_factor
+    with torch.autocast(pixels.device.type, enabled=False):  # as stored latents are made, whatever the training does
+        latents: torch.Tensor = vae.encode(pixels).latent_dist.mode().float() * vae.config.scaling_factor
     return latents
 
 
@@ -97,10 +98,11 @@ def decode_latents(vae: AutoencoderKLTemporalDecoder, latents: torch.Tensor, *, 
     """
     parameter = next(vae.parameters())
     clips = []
-    for clip in latents.to(parameter) / vae.config.scaling_factor:
-        frames = [
-            ((vae.decode(chunk, num_frames=len(chunk)).sample.float() + 1.0) * 127.5).round().clamp(0, 255)
-            for chunk in torch.split(clip, chunk_frames)
-        ]
-        clips.append(torch.cat(frames).to("cpu", torch.uint8).permute(0, 2, 3, 1))
+    with torch.autocast(parameter.device.type, enabled=False):
+        for clip in latents.to(parameter) / vae.config.scaling_factor:
+            frames = [
+                ((vae.decode(chunk, num_frames=len(chunk)).sample.float() + 1.0) * 127.5).round().clamp(0, 255)
+                for chunk in torch.split(clip, chunk_frames)
+            ]
+            clips.append(torch.cat(frames).to("cpu", torch.uint8).permute(0, 2, 3, 1))
     return torch.stack(clips)

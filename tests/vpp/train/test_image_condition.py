@@ -15,9 +15,8 @@ from schemas.errors import UsageError
 from schemas.settings import load_settings
 from vpp.train.checkpoint import read_latest_checkpoint
 from vpp.train.run_log import read_steps
-from vpp.train.stage1 import _train, run_stage1
+from vpp.train.stage1 import run_stage1, train_here
 from vpp.train.stage1_settings import Stage1Settings, preset_settings
-from vpp.train.worker import Worker
 from vpp.video.svd import load_denoiser
 
 OPTIONS = (
@@ -46,13 +45,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def run(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("run")
-    _train(settings(data, output, steps=2, validate_every=2), Worker())
+    train_here(settings(data, output, steps=2, validate_every=2))
     return output
 
 
 def test_a_run_that_is_resumed_has_the_same_bits(data: str, run: Path, tmp_path: Path) -> None:
-    _train(settings(data, tmp_path, steps=1), Worker())
-    _train(settings(data, tmp_path, steps=2, validate_every=2), Worker())
+    train_here(settings(data, tmp_path, steps=1))
+    train_here(settings(data, tmp_path, steps=2, validate_every=2))
     assert read_steps(str(tmp_path)).equals(read_steps(str(run)))
     there, here = (read_latest_checkpoint(str(url)) for url in (run, tmp_path))
     assert there is not None
@@ -71,7 +70,7 @@ def test_the_model_tells_its_image_encoder(run: Path) -> None:
 
 def test_what_the_other_camera_shows_is_learnt_from(run: Path, tmp_path: Path) -> None:
     write_video_dataset(str(tmp_path / "data"), {"blocks": 8}, video=clip_video(170), cameras=CAMERAS)
-    _train(settings(tmp_path / "data", tmp_path / "run", steps=1), Worker())
+    train_here(settings(tmp_path / "data", tmp_path / "run", steps=1))
     known, other = (read_steps(str(url)) for url in (run, tmp_path / "run"))
     assert known["sample_ids"][0] == other["sample_ids"][0]
     assert not set(known["losses"][0].as_py()) & set(other["losses"][0].as_py())
@@ -79,7 +78,7 @@ def test_what_the_other_camera_shows_is_learnt_from(run: Path, tmp_path: Path) -
 
 def test_a_model_is_trained_further_with_its_own_image_encoder_alone(data: str, run: Path, tmp_path: Path) -> None:
     further = OPTIONS.replace("--preset tiny", f"--base {run}/model")
-    _train(settings(data, tmp_path / "run", 1, further), Worker())
+    train_here(settings(data, tmp_path / "run", 1, further))
     assert load_denoiser(str(tmp_path / "run" / "model"))[1].image_encoder == STAND_IN
     config = CLIPVisionConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=1)
     CLIPVisionModelWithProjection(config).save_pretrained(tmp_path / "other")
@@ -93,9 +92,9 @@ def test_a_run_goes_on_only_with_its_image_encoder(data: str, tmp_path: Path) ->
     config = CLIPVisionConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=1)
     CLIPVisionModelWithProjection(config).save_pretrained(tmp_path / "other")
     begun = settings(data, tmp_path / "run", 1)
-    _train(begun, Worker())
+    train_here(begun)
     with pytest.raises(UsageError, match="expected image_encoder"):
-        _train(dataclasses.replace(begun, image_encoder=str(tmp_path / "other")), Worker())
+        train_here(dataclasses.replace(begun, image_encoder=str(tmp_path / "other")))
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,8 @@ from schemas.errors import UsageError
 from schemas.settings import load_settings
 from vpp.train.checkpoint import read_latest_checkpoint
 from vpp.train.run_log import read_steps
-from vpp.train.stage1 import _train, run_stage1
+from vpp.train.stage1 import run_stage1, train_here
 from vpp.train.stage1_settings import Stage1Settings, preset_settings
-from vpp.train.worker import Worker
 from vpp.video.denoiser import DenoiserConfig
 from vpp.video.svd import ModelDescription, load_denoiser, save_pipeline, unet_from_scratch
 
@@ -88,7 +87,7 @@ def test_a_worker_alone_trains_the_same_bits_as_under_ray(data: str, run: Path, 
     threads = torch.get_num_threads()
     torch.set_num_threads(2)  # the share of the one worker in `run`
     try:
-        _train(settings(data, tmp_path), Worker())
+        train_here(settings(data, tmp_path))
     finally:
         torch.set_num_threads(threads)
     alone, under_ray = read_steps(str(tmp_path)), read_steps(str(run))
@@ -102,7 +101,7 @@ def test_a_model_that_was_trained_can_be_trained_further_and_keeps_its_way_of_be
     data: str, run: Path, tmp_path: Path
 ) -> None:
     options = OPTIONS.replace("--preset tiny", f"--base {run}/model --lora-rank 2")
-    _train(settings(data, tmp_path, options), Worker())
+    train_here(settings(data, tmp_path, options))
     before, _ = load_denoiser(str(run / "model"))
     after, _ = load_denoiser(str(tmp_path / "model"))
     assert after.config == before.config

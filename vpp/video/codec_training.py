@@ -41,7 +41,7 @@ class CodecSettings:
 
     channels: tuple[int, int, int, int] = (32, 64, 64, 64)
     """Of the four levels, the finest first; multiples of 32."""
-    steps: int = 1500
+    steps: int = 600
     """Updates of the weights."""
     batch_size: int = 1
     """Crops of an update."""
@@ -50,9 +50,9 @@ class CodecSettings:
     motion_weight: float = 4.0
     """How much more a pixel counts that differs from another frame of its clip: what moves is what a video model has to
     predict, and it is small."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
     """Of Adam, after a short warm-up; it falls to 0 as a cosine."""
-    kl_weight: float = 1e-3
+    kl_weight: float = 3e-4
     """Of the KL term's mean over the latents' elements; higher means smoother latents and coarser pictures."""
     clips_in_memory: int = 64
     """A step takes one new clip and draws its crops from the latest so many."""
@@ -140,7 +140,7 @@ def train_codec(
 
 
 def save_codec(url: str, vae: AutoencoderKLTemporalDecoder) -> None:
-    """Writes a VAE as a diffusers folder, complete or absent; `vpp.video.svd.load_vae` reads it.
+    """Writes a VAE as a diffusers folder, complete or absent; `vpp.video.vae.load_vae` reads it.
 
     Args:
         url: Folder or URL. What is there already is replaced.

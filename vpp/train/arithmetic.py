@@ -33,7 +33,8 @@ class _AttentionInFloat32(TorchFunctionMode):
         kwargs = kwargs or {}
         is_ours = func is scaled_dot_product_attention and len(args) == 3 and not kwargs.get("dropout_p")
         if is_ours and torch.is_autocast_enabled("cpu"):
-            return _Attention.apply(kwargs, *(value.to(torch.bfloat16) for value in args))
+            result = _Attention.apply(kwargs, *(value.to(torch.bfloat16) for value in args))  # type: ignore[no-untyped-call]
+            return result
         return func(*args, **kwargs)
 
 

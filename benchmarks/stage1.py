@@ -309,9 +309,9 @@ def main() -> None:
         folder = Path(name)
         write_clips(folder / "loading", arguments.clips // arguments.batch * arguments.batch, 32)
         write_clips(folder / "training", 16 * arguments.batch, arguments.latent_size)
+        memory = compare_memory(folder / "training", arguments)  # first, while this process is small
         figures = compare_loaders(folder / "loading", arguments.batch, arguments.rounds)
-        figures |= compare_steps(folder / "training", arguments.batch, arguments.precision, arguments.steps)
-        figures |= compare_memory(folder / "training", arguments)
+        figures |= compare_steps(folder / "training", arguments.batch, arguments.precision, arguments.steps) | memory
     measure.finish(figures, arguments.json)
 
 

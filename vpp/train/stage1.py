@@ -229,6 +229,9 @@ def _train(settings: Stage1Settings, vae_name: str, fixed: dict[str, Any], worke
     told = {name: value for name, value in fixed.items() if name != "scaling_factor"}
     check_same(json.loads(json.dumps(plan.fixed)), json.loads(json.dumps(told)), settings.output)
     vae = load_vae(vae_name).requires_grad_(False).eval().to(worker.device) if vae_name else None
+    if vae is not None and worker.device.type == "cpu":
+        use_plane_convolutions(vae)
+        vae.encoder.to(memory_format=torch.channels_last)  # a third less time
     denoiser = _make_denoiser(settings, plan, vae)
     if settings.lora_rank:
         torch.manual_seed(settings.train.seed)  # the same adapters in every worker

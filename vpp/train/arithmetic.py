@@ -33,12 +33,8 @@ class _AttentionInFloat32(TorchFunctionMode):
         kwargs = kwargs or {}
         is_ours = func is scaled_dot_product_attention and len(args) == 3 and not kwargs.get("dropout_p")
         if is_ours and torch.is_autocast_enabled("cpu"):
-<<<<<<< HEAD
-            return _Attention.apply(kwargs, *(value.to(torch.bfloat16) for value in args))  # type: ignore[no-untyped-call]
-=======
             result = _Attention.apply(kwargs, *(value.to(torch.bfloat16) for value in args))  # type: ignore[no-untyped-call]
             return result
->>>>>>> 76d0edf6ed4bef6256f48448fadc5bbc7ca34b2f
         return func(*args, **kwargs)
 
 

@@ -91,5 +91,5 @@ def preset_settings(settings: Stage1Settings) -> Stage1Settings:
             ),
         ),
         validation=ValidationSettings(num_clips=8, num_videos=2),
-        small_codec=CodecSettings(steps=150 if settings.preset == "tiny" else 1500),
+        small_codec=CodecSettings(steps=150 if settings.preset == "tiny" else 600),
     )

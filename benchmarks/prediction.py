@@ -1,6 +1,7 @@
 """Does a small video model, trained from scratch on a CPU, foresee more than a copy of the first frame?
 
-    python benchmarks/prediction.py [--bridge FOLDER] [--metaworld FOLDER] [--preset small] [--steps N] [--json]
+    python benchmarks/prediction.py [--bridge FOLDER] [--metaworld FOLDER] [--preset small] [--json]
+                                    [options of jobs/stage1.py]
 
 - `--bridge`: a folder in the VPP authors' layout with latents of the SVD VAE. Its few clips are preprocessed, learned
   and predicted again: can the model hold them at all?
@@ -48,12 +49,11 @@ def preprocess_bridge(folder: str, output: Path) -> None:
     _run("preprocess", "--sources", source, "--output", output, "--products", "clips", "--text-encoder", "tiny")
 
 
-def train(preset: str, data: str, run: Path, held_out: float, steps: int | None) -> float:
+def train(preset: str, data: str, run: Path, held_out: float, options: list[str]) -> float:
     """Trains with the preset's settings, or goes on with it; returns the seconds that it took."""
     started = time.monotonic()
-    extra = [] if steps is None else ["--train.steps", str(steps)]
     fraction = ("--loading.validation-fraction", held_out)
-    _run("stage1", "--preset", preset, "--data", data, "--output", run, *fraction, *extra)
+    _run("stage1", "--preset", preset, "--data", data, "--output", run, *fraction, *options)
     return time.monotonic() - started
 
 
@@ -108,11 +108,10 @@ def main() -> None:
     parser.add_argument("--bridge", default="")
     parser.add_argument("--metaworld", default="")
     parser.add_argument("--preset", default="small")
-    parser.add_argument("--steps", type=int)
     parser.add_argument("--clips", type=int, default=24, help="clips that are predicted, spread evenly")
     parser.add_argument("--work", type=Path, default=Path("out/prediction"))
     parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
+    arguments, options = parser.parse_known_args()
     if not arguments.bridge and not arguments.metaworld:
         parser.error("expected --bridge or --metaworld")
     parts: dict[str, tuple[str, float]] = {}
@@ -125,7 +124,7 @@ def main() -> None:
     results = []
     for name, (data_url, held_out) in parts.items():
         run = arguments.work / f"{name}-{arguments.preset}"
-        seconds = train(arguments.preset, data_url, run, held_out, arguments.steps)
+        seconds = train(arguments.preset, data_url, run, held_out, options)
         index = ClipIndex.read(data_url)
         split = index.split_validation(held_out)
         rows = _spread(split.validation if held_out else split.train, arguments.clips)

@@ -77,9 +77,9 @@ def preset_settings(settings: Stage1Settings) -> Stage1Settings:
     return Stage1Settings(
         preset=settings.preset,
         model=DenoiserConfig(anchor="first_frame", sigma_data=0.5),
-        objective=ObjectiveSettings(sigma_log_mean=0.0),  # the published 0.7, moved by about ln(sigma_data)
+        objective=ObjectiveSettings(sigma_log_mean=0.5),
         train=TrainSettings(
-            steps=100 if settings.preset == "tiny" else 1200,
+            steps=200 if settings.preset == "tiny" else 1200,
             batch_size=4,
             micro_batch_size=4,
             gradient_checkpointing=False,
@@ -87,7 +87,7 @@ def preset_settings(settings: Stage1Settings) -> Stage1Settings:
             checkpoint_every=100,
             validate_every=100 if settings.preset == "tiny" else 400,
             optimizer=OptimizerSettings(
-                learning_rate=2e-3 if settings.preset == "tiny" else 1e-3, warmup_steps=20, beta2=0.99
+                learning_rate=1e-3 if settings.preset == "tiny" else 3e-4, warmup_steps=20, beta2=0.99
             ),
         ),
         validation=ValidationSettings(num_clips=8, num_videos=2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from numbered_clips import write_clips
 from schemas.errors import UsageError
 from schemas.settings import from_mapping
 from vpp.data.clip_index import ClipIndex
+from vpp.data.mixture import parse_mixture
 from vpp.data.settings import DataSettings
-from vpp.data.streams import training_order
+from vpp.data.streams import make_streams, training_order
 
 
 @pytest.fixture
@@ -45,10 +47,13 @@ def test_a_camera_without_weight_is_not_drawn_and_does_not_count_for_the_size(in
     )
 
 
-def test_a_preset_brings_its_cameras(tmp_path: Path) -> None:
+def test_a_presets_cameras_hold_where_all_of_them_are_there(tmp_path: Path) -> None:
     index = write_clips(str(tmp_path), calvin=[4])
-    with pytest.raises(UsageError, match="rgb_static"):
-        training_order(index, np.arange(4), DataSettings(mixture="vpp"), 0, 2)
+    order = training_order(index, np.arange(4), DataSettings(mixture="vpp"), 0, 2)
+    assert [stream.name for stream in order.streams] == ["calvin"]
+    mixture = dataclasses.replace(parse_mixture("vpp"), cameras={"calvin": {"side": 0.75, "top": 0.25}})
+    streams = make_streams(index, np.arange(4), mixture, {}, 16)
+    assert {stream.name: stream.probability for stream in streams} == {"calvin/side": 0.75, "calvin/top": 0.25}
     order = training_order(index, np.arange(4), DataSettings(mixture="vpp", cameras="calvin:top=1"), 0, 2)
     assert [stream.name for stream in order.streams] == ["calvin/top"]
 

@@ -27,7 +27,7 @@ FIGURES = {
 
 @pytest.mark.slow  # three processes that each import diffusers
 def test_its_last_line_has_all_figures(tmp_path: Path) -> None:
-    sizes = ["--clips", "4", "--batch", "1", "--latent-size", "8", "--steps", "1", "--rounds", "1"]
+    sizes = ["--clips", "4", "--batch", "1", "--latent-size", "8", "--steps", "1", "--rounds", "1", "--processes", "1"]
     command = [sys.executable, str(ROOT / "benchmarks" / "stage1.py"), "--json", *sizes]
     output = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True, timeout=600).stdout
     figures = json.loads(output.splitlines()[-1])

@@ -83,8 +83,15 @@ def run_stage1(settings: Stage1Settings) -> Outcome:
 def _from_anywhere(settings: Stage1Settings) -> Stage1Settings:
     """Paths made absolute: workers run in another folder than the driver."""
     output = settings.output if "://" in settings.output else os.path.abspath(settings.output)
-    named = {name: absolute(getattr(settings, name)) for name in ("data", "base", "codec", "image_encoder")}
-    return replace(settings, output=output, **named)
+    codec = settings.codec if settings.codec == "train" else absolute(settings.codec)
+    return replace(
+        settings,
+        data=absolute(settings.data),
+        output=output,
+        base=absolute(settings.base),
+        codec=codec,
+        image_encoder=absolute(settings.image_encoder),
+    )
 
 
 def train_here(settings: Stage1Settings) -> Outcome:

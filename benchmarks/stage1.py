@@ -176,7 +176,16 @@ def train_ours(
     index = ClipIndex.read(str(folder / "shards"))
     data = VideoData(index, np.arange(len(index)), np.arange(0), "latents", "random", "random")
     task = TakingTurns(
-        new_model(), None, data, DataSettings(), ObjectiveSettings(), None, seed=0, batch_size=batch, worker=worker
+        new_model(),
+        None,
+        None,
+        data,
+        DataSettings(),
+        ObjectiveSettings(),
+        None,
+        seed=0,
+        batch_size=batch,
+        worker=worker,
     )
     train(task, settings, worker, str(run))
     return np.array(ours[1:]), np.array(theirs[1:-1]), metrics
@@ -276,7 +285,7 @@ def compare_memory(folder: Path, arguments: argparse.Namespace) -> dict[str, flo
             str(min(arguments.steps, 2)),
         ]
         command += ["--batch", str(arguments.batch), "--precision", arguments.precision]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         found[side] = json.loads(output.splitlines()[-1])
     return {
         "ours_peak_mb": found["ours"]["peak_mb"],

@@ -21,7 +21,7 @@ demo: $(VENV)/.installed  ## the whole path on demonstrations that it records it
 	$(BIN)/python jobs/query.py $(OUT)/demo captions
 	$(BIN)/python jobs/report.py $(OUT)/demo
 	$(BIN)/python jobs/stage1.py --preset tiny --data $(OUT)/demo --output $(OUT)/demo/stage1 --codec train \
-	  --train.steps 40 --train.batch-size 2 --train.micro-batch-size 2
+	  --small-codec.steps 100 --train.steps 20 --train.batch-size 2 --train.micro-batch-size 2
 	@echo "summary: $(OUT)/demo/summary.json; predicted beside true videos: $(OUT)/demo/stage1/previews"
 
 test: $(VENV)/.installed check  ## lint, types, import boundaries, all quick tests

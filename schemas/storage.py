@@ -61,6 +61,11 @@ def is_local(url: str) -> bool:
     return isinstance(filesystem(url)[0], LocalFileSystem)
 
 
+def absolute(url: str) -> str:
+    """A local path as it is named from anywhere; other URLs, and names that are no path here, as they are."""
+    return os.path.abspath(url) if url and "://" not in url and os.path.exists(url) else url
+
+
 def join(url: str, *parts: str) -> str:
     """Appends path components to a URL.
 

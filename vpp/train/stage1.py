@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,7 +26,7 @@ from diffusers import AutoencoderKLTemporalDecoder
 from schemas.encoder import same_model
 from schemas.errors import UsageError
 from schemas.settings import commit, to_mapping
-from schemas.storage import check_writable, exists, join, read_bytes, write_bytes
+from schemas.storage import absolute, check_writable, exists, join, read_bytes, write_bytes
 from vpp.data.loader import ClipLoader
 from vpp.data.streams import training_order
 from vpp.train.checkpoint import read_latest_checkpoint
@@ -63,6 +64,7 @@ def run_stage1(settings: Stage1Settings) -> Outcome:
     """
     if not settings.output:
         raise UsageError("--output: expected a folder or URL to write to, found nothing")
+    settings = _from_anywhere(settings)
     plan = _plan(settings)
     check_writable(settings.output)
     name = f"stage1-{hashlib.sha256(settings.output.encode()).hexdigest()[:8]}"
@@ -76,6 +78,20 @@ def run_stage1(settings: Stage1Settings) -> Outcome:
     if _is_exported(settings):
         return Outcome(settings.train.steps, is_finished=True)
     return run_on_workers(partial(_train, settings, plan.vae, plan.fixed), settings.workers, settings.train.steps, name)
+
+
+def _from_anywhere(settings: Stage1Settings) -> Stage1Settings:
+    """Paths made absolute: workers run in another folder than the driver."""
+    output = settings.output if "://" in settings.output else os.path.abspath(settings.output)
+    codec = settings.codec if settings.codec == "train" else absolute(settings.codec)
+    return replace(
+        settings,
+        data=absolute(settings.data),
+        output=output,
+        base=absolute(settings.base),
+        codec=codec,
+        image_encoder=absolute(settings.image_encoder),
+    )
 
 
 def train_here(settings: Stage1Settings) -> Outcome:

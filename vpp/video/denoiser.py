@@ -35,7 +35,8 @@ class DenoiserConfig:
     """The second half of the cross-attention's channels is the CLIP image embedding of another camera."""
     anchor: Literal["zero", "first_frame"] = "zero"
     """What high noise decays to. `zero` is the published model. `first_frame` diffuses the difference to the first
-    frame's latents, so that a network that predicts nothing predicts a still picture: for small models from scratch."""
+    frame's latents, so that one step of a network that predicts nothing gives a still picture: for small models from
+    scratch."""
     sigma_data: float = 1.0
     """Standard deviation of what is diffused."""
     scaling_factor: float = 0.18215

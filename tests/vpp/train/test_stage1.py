@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +47,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def run(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("run")
-    outcome = run_stage1(settings(data, output))  # through Ray Train
+    with contextlib.chdir(output.parent):  # workers of Ray Train run in another folder
+        outcome = run_stage1(settings(os.path.relpath(data), output.name))
     assert (outcome.step, outcome.is_finished) == (4, True)
     return output
 

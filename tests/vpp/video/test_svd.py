@@ -122,6 +122,7 @@ def test_an_upload_that_dies_is_not_taken_for_a_model(s3: S3Server, unet, vae, m
         upload(source, target)
 
     monkeypatch.setattr(fs, "put_file", cut)
+    monkeypatch.setattr("vpp.video.model_folder._RETRY_S", 0.0)
     with pytest.raises(ConnectionError):
         save_pipeline(url, unet, vae, DESCRIBED)
     with pytest.raises(UsageError, match=r"found no model_index\.json"):

@@ -5,7 +5,7 @@ OUT    ?= out
 BIN    := $(VENV)/bin
 export MUJOCO_GL ?= egl
 
-.PHONY: demo test test-slow check format benchmarks constraints clean
+.PHONY: demo test test-slow check format constraints clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -86,17 +86,11 @@ class Scenario:
     lora: bool = False
 
 
-def train_sharded(rank: int, world_size: int, folder: str, scenarios: Sequence[Scenario]) -> None:
-    """A worker: joins the others, then trains each scenario."""
-    torch.set_num_threads(1)
-    rendezvous = f"file://{folder}/rendezvous-{world_size}-{scenarios[0].name}"
-    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world_size)
-    try:
-        for scenario in scenarios:
-            _train(scenario, rank, world_size, Path(folder))
-            dist.barrier()
-    finally:
-        dist.destroy_process_group()
+def train_sharded(rank: int, world_size: int, folder: Path, scenarios: Sequence[Scenario]) -> None:
+    """What each worker of a group does: trains one scenario after another."""
+    for scenario in scenarios:
+        _train(scenario, rank, world_size, folder)
+        dist.barrier()
 
 
 def _train(scenario: Scenario, rank: int, world_size: int, folder: Path) -> None:

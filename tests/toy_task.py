@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from vpp.train.engine import TrainSettings, train
 from vpp.train.worker import Worker
@@ -59,10 +58,7 @@ class ToyTask:
         return {"val/loss": float(weight.square().mean())}
 
 
-def train_in_group(rank: int, world_size: int, meeting: str, url: str, settings: TrainSettings) -> None:
-    """One process of a group that trains a `ToyTask` together; for `torch.multiprocessing.spawn`."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world_size)
+def train_in_group(rank: int, world_size: int, url: str, settings: TrainSettings) -> None:
+    """One process of a group that trains a `ToyTask` together."""
     worker = Worker(rank, world_size)
     train(ToyTask(settings.batch_size, worker), settings, worker, url, {"seed": 0})
-    dist.destroy_process_group()

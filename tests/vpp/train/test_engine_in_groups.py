@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing
+from process_group import run_in_group
 from toy_task import ToyTask, train_in_group
 
 from vpp.train.checkpoint import Checkpoint, read_latest_checkpoint
@@ -28,8 +28,7 @@ def train_with(num_processes: int, url: Path, **changes: object) -> Checkpoint:
         train(ToyTask(settings.batch_size), settings, Worker(), str(url), {"seed": 0})
     else:
         meeting = url.parent / f"meeting-{url.name}-{settings.steps}-{num_processes}"
-        arguments = (num_processes, str(meeting), str(url), settings)
-        torch.multiprocessing.spawn(train_in_group, arguments, nprocs=num_processes)
+        run_in_group(train_in_group, num_processes, meeting, str(url), settings)
     checkpoint = read_latest_checkpoint(str(url))
     assert checkpoint is not None
     assert checkpoint.info.step == settings.steps

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from process_group import process_group, run_in_group
 from sharded_training import Scenario, fresh, train_alone, train_sharded
 from torch import nn
-from torch.multiprocessing import spawn
 
 from vpp.train.fsdp import shard_model
 from vpp.video.recompute import unet_units
@@ -29,9 +29,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         Scenario("lora", (0, 2), lora=True),
     ]
     before, after = Scenario("begun by one", (0, 1)), Scenario("ended by one", (1, 3), resume="begun by two")
-    train_sharded(0, 1, str(folder), [before])
-    spawn(train_sharded, (2, str(folder), on_two), nprocs=2)
-    train_sharded(0, 1, str(folder), [after])
+    with process_group(0, 1, folder / "meeting before"):
+        train_sharded(0, 1, folder, [before])
+    run_in_group(train_sharded, 2, folder / "meeting", folder, on_two)
+    with process_group(0, 1, folder / "meeting after"):
+        train_sharded(0, 1, folder, [after])
     return {run.name: torch.load(folder / run.name, weights_only=True) for run in [before, *on_two, after]}
 
 

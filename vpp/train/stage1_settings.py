@@ -79,7 +79,7 @@ def preset_settings(settings: Stage1Settings) -> Stage1Settings:
         model=DenoiserConfig(anchor="first_frame", sigma_data=0.5),
         objective=ObjectiveSettings(sigma_log_mean=0.5),
         train=TrainSettings(
-            steps=200 if settings.preset == "tiny" else 1200,
+            steps=200 if settings.preset == "tiny" else 600,
             batch_size=4,
             micro_batch_size=4,
             gradient_checkpointing=False,

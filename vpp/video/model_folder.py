@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,6 +23,21 @@ _RETRY_S = 300.0
 
 INDEX = "model_index.json"
 """diffusers' description of a pipeline, and the mark that its folder is complete."""
+
+
+def find_model(name: str) -> str:
+    """The model's folder of a name that may also be a run of jobs/stage1.py."""
+    is_run = not storage.exists(storage.join(name, INDEX)) and storage.exists(storage.join(name, "model", INDEX))
+    return storage.join(name, "model") if is_run else name
+
+
+def loadable_name(recorded: str) -> str:
+    """A name that can be loaded: without the revision or the remark that recorded names carry.
+
+    >>> loadable_name("openai/clip@0123456789ab"), loadable_name("tiny (random CLIP, seed 0)")
+    ('openai/clip', 'tiny')
+    """
+    return re.sub(r"@[0-9a-f]{12}$| \(.*\)$", "", recorded)
 
 
 @contextlib.contextmanager

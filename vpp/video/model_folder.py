@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from fsspec.implementations.local import LocalFileSystem
+from huggingface_hub import snapshot_download
 
 from schemas import storage
 from schemas.errors import UsageError
@@ -72,6 +73,20 @@ def local_copy(name: str, *parts: str) -> Iterator[str]:
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 _retry(partial(fs.get_file, storage.join(path, file), target), f"reading {name}")
         yield folder
+
+
+def downloaded(name: str, part: str) -> str:
+    """A local folder with a part of a model, such as `unet`: that of a hub id is downloaded, safetensors only.
+
+    Raises:
+        OSError: If the hub has no such model.
+        ValueError: If the name is no hub id.
+    """
+    return (
+        name
+        if os.path.isdir(name)
+        else snapshot_download(name, allow_patterns=[f"{part}/*.json", f"{part}/*.safetensors"])
+    )
 
 
 @contextlib.contextmanager

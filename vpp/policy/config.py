@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from vpp.policy.action_denoiser import ActionDenoiserConfig
 from vpp.policy.video_former import VideoFormerConfig
 
-from vpp.video.features import FeatureSettings
+from vpp.video.feature_settings import FeatureSettings
 
 
 @dataclass(frozen=True)

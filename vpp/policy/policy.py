@@ -14,7 +14,7 @@ import torch
 
 from schemas.errors import UsageError
 from vpp.policy.observation import TASK, Observation, check_observation
-from vpp.policy.perception import Perception, load_perception, weights_hash
+from vpp.policy.perception import Perception, load_perception
 from vpp.policy.policy_folder import PolicyFolder, load_policy_folder
 from vpp.video.features import Instruction
 from vpp.video.objective import sample_generator
@@ -91,8 +91,8 @@ class VideoPredictionPolicy:
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         name = video_model or config.video_model
         perception = load_perception(name, codec or config.codec, config.features, where)
-        found = weights_hash(perception.extractor) if config.video_model_hash else ""
-        if found != config.video_model_hash:
+        found = perception.hash
+        if config.video_model_hash not in ("", found):
             raise UsageError(
                 f"policy {url}: expected the video model that it was trained with (weights {config.video_model_hash}), "
                 f"found another in {name} ({found}); name the right one with video_model"

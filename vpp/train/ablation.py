@@ -41,7 +41,7 @@ COMPARISONS = {
     "no_former": "video_former.kind=none",
     "last_layer": "features.aggregate=last",
     "two_steps": "features.num_steps=2",
-    "whole_video": "features.num_steps=30",
+    "whole_video": "features.num_steps=20",
     "one_future_frame": "features.future_frames=one",
     "data_10_percent": "loading.data_fraction=0.1",
 }
@@ -102,7 +102,7 @@ def vary(settings: Stage2Settings, variant: str) -> tuple[str, Stage2Settings]:
     if not has_own:
         if name not in COMPARISONS:
             raise UsageError(
-                f"--variants {name}: expected one of {', '.join(COMPARISONS)}, or NAME:setting=value,..., found {name!r}"
+                f"--variants: expected one of {', '.join(COMPARISONS)}, or NAME:setting=value,..., found {name!r}"
             )
         changes = COMPARISONS[name]
     if not name or "/" in name:
@@ -185,7 +185,9 @@ def _row(name: str, runs: Sequence[str], num_chunks: int) -> dict[str, Any]:
         checkpoint = read_latest_checkpoint(url, groups=[])
         assert checkpoint is not None
         if "val/action_mse" not in checkpoint.info.metrics:
-            raise UsageError(f"{url}: expected a validation at the last step, found none; set --stage2.train.validate-every")
+            raise UsageError(
+                f"{url}: expected a validation at the last step, found none; set --stage2.train.validate-every"
+            )
         metrics.append(checkpoint.info.metrics)
     row: dict[str, Any] = {"variant": name, "num_seeds": len(runs)}
     for key in ("action_mse", "action_gain_db"):
@@ -211,4 +213,3 @@ def _seconds_a_chunk(policy_url: str, num_chunks: int) -> float:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
     return statistics.median(times[1:])
-

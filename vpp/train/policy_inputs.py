@@ -11,6 +11,7 @@ from vpp.data.window_batch import WindowBatch
 from vpp.policy.normalise import Normaliser
 from vpp.policy.perception import Perception
 from vpp.train.feature_cache import FeatureCache
+from vpp.video.text_encoder import ClipTextEncoder
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class PolicyInputs:
 
     Args:
         perception: The frozen models, on the worker's device.
-        goals: Pooled text embedding `[512]` of each caption.
+        text_encoder: Embeds captions as goals, each once.
         action_normalisers: By dataset.
         proprio_normalisers: By dataset; empty without proprioception.
         cache: Keeps features; None computes them each time.
@@ -47,13 +48,14 @@ class PolicyInputs:
     def __init__(
         self,
         perception: Perception,
-        goals: Mapping[str, torch.Tensor],
+        text_encoder: ClipTextEncoder,
         action_normalisers: Mapping[str, Normaliser],
         proprio_normalisers: Mapping[str, Normaliser],
         cache: FeatureCache | None,
         device: torch.device,
     ) -> None:
-        self._perception, self._goals, self._cache, self._device = perception, goals, cache, device
+        self._perception, self._text_encoder, self._cache, self._device = perception, text_encoder, cache, device
+        self._goals: dict[str, torch.Tensor] = {}
         self._actions, self._proprio = action_normalisers, proprio_normalisers
 
     def make(self, batch: WindowBatch, places: Sequence[int]) -> NetworkInputs:
@@ -61,11 +63,16 @@ class PolicyInputs:
         datasets = [batch.datasets[place] for place in places]
         return NetworkInputs(
             features=self._features(batch, places),
-            goal=torch.stack([self._goals[batch.captions[place]] for place in places]).to(self._device),
+            goal=torch.stack([self._goal(batch.captions[place]) for place in places]),
             proprio=None if batch.proprio is None else _normalised(batch.proprio[places], datasets, self._proprio),
             actions=_normalised(batch.actions[places], datasets, self._actions),
             action_is_pad=batch.action_is_pad[places],
         )
+
+    def _goal(self, caption: str) -> torch.Tensor:
+        if caption not in self._goals:
+            self._goals[caption] = torch.as_tensor(self._text_encoder.encode_goals([caption])[0]).to(self._device)
+        return self._goals[caption]
 
     def _features(self, batch: WindowBatch, places: Sequence[int]) -> torch.Tensor:
         if self._cache is None:

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from vpp.data.loader import WindowLoader
 from vpp.data.order import SampleOrder
 from vpp.data.settings import WindowSettings
+from vpp.data.streams import training_order
 from vpp.data.window_batch import WindowBatch
+from vpp.data.window_loader import WindowLoader
 from vpp.policy.network import PolicyNetwork
 from vpp.policy.objective import ActionObjectiveSettings, draw_action_sigmas, draw_actions, seeded_dropout
 from vpp.train.policy_data import PolicyData
@@ -74,13 +75,14 @@ class PolicyTask:
         self._own_order = self._new_order()  # the loader's runs ahead of this one
 
     def _new_order(self) -> SampleOrder:
-        return self._data.order(self._loading, self._seed, self._batch_size)
+        return training_order(self._data.index, self._data.train, self._loading, self._seed, self._batch_size)
 
     def shares(self, first_step: int) -> Generator[PolicyShare]:
         """This worker's share of each step; it is read ahead in threads."""
         with WindowLoader(
             self._data.index,
             self._new_order(),
+            representation=self._data.representation,
             rank=self._worker.rank,
             world_size=self._worker.world_size,
             start_step=first_step,
@@ -110,7 +112,7 @@ class PolicyTask:
         rows = self._own_order.rows(step)
         sigmas = draw_action_sigmas(self._seed, step, range(len(rows)), self._objective)
         index = self._data.index
-        return list(index.window_ids(rows)), list(index.dataset_names(rows)), sigmas.numpy()
+        return list(index.ids(rows)), list(index.dataset_names(rows)), sigmas.numpy()
 
     def validate(self, step: int, log: RunLog | None) -> dict[str, float]:
         """Judges the network as it is now on windows held out."""

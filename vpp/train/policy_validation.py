@@ -103,7 +103,9 @@ class PolicyValidation:
 
     def _judge(self, network: PolicyNetwork, numbers: np.ndarray) -> torch.Tensor:
         """For each window: loss, squared error of drawn actions, of the constant action, and how many are counted."""
-        batch = read_windows(self._data.index, self._rows[numbers], retry_s=self._retry_s).to(self._worker.device)
+        batch = read_windows(
+            self._data.index, self._rows[numbers], self._data.representation, retry_s=self._retry_s
+        ).to(self._worker.device)
         inputs = self._inputs.make(batch, range(len(numbers)))
         seed, sampler, device = self._settings.seed, self._sampler, self._worker.device
         chunk = inputs.actions.shape[1:]

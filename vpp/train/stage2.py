@@ -23,7 +23,7 @@ from schemas.errors import UsageError
 from schemas.settings import commit, to_mapping
 from schemas.storage import absolute, check_writable, exists, join
 from vpp.policy.config import PolicyConfig
-from vpp.policy.perception import Perception, load_perception, weights_hash
+from vpp.policy.perception import Perception, load_perception
 from vpp.policy.policy_folder import CONFIG, PolicyFolder, make_network, read_config, save_policy
 from vpp.train.checkpoint import read_latest_checkpoint
 from vpp.train.engine import Outcome, check_same, train
@@ -112,7 +112,7 @@ def _plan(settings: Stage2Settings) -> _Plan:
     config = PolicyConfig(
         cameras=data.index.cameras,
         video_model=find_model(settings.video_model),
-        video_model_hash=weights_hash(extractor),
+        video_model_hash=perception.hash,
         codec=settings.codec,
         text_encoder=settings.text_encoder or loadable_name(data.text_encoder),
         features=settings.features,
@@ -142,7 +142,7 @@ def _plan(settings: Stage2Settings) -> _Plan:
     reading = ("read_ahead", "num_threads", "retry_s")
     described = to_mapping(config)
     fixed = {
-        "data": data.fingerprint,
+        "data": data.index.fingerprint,
         **{name: described[name] for name in described if name not in ("video_model", "trained_by", "sampler")},
         "order": {name: value for name, value in loading.items() if name not in reading},
         "normalise": [settings.normalise_actions, settings.normalise_proprio],
@@ -185,16 +185,16 @@ def _is_exported(settings: Stage2Settings) -> bool:
 def _train(settings: Stage2Settings, plan: _Plan, worker: Worker) -> Outcome:
     """What each worker does."""
     data = open_policy_data(settings.data, settings.loading, settings.normalise_actions, settings.normalise_proprio)
-    check_same({"data": data.fingerprint}, {"data": plan.fixed["data"]}, settings.output)
+    check_same({"data": data.index.fingerprint}, {"data": plan.fixed["data"]}, settings.output)
     perception = _load_perception(settings, worker.device)
     if worker.device.type == "cpu":
         use_plane_convolutions(perception.vae)
     torch.manual_seed(settings.train.seed)  # the same weights in every worker
     network = make_network(plan.config).to(worker.device).train()
     cache = FeatureCache(len(data.index)) if settings.cache_features else None
-    goals = _goals(data, plan.config.text_encoder)
+    text_encoder = load_text_encoder(plan.config.text_encoder)
     inputs = PolicyInputs(
-        perception, goals, data.action_normalisers, data.proprio_normalisers, cache, worker.device
+        perception, text_encoder, data.action_normalisers, data.proprio_normalisers, cache, worker.device
     )  # fmt: skip
     validation = None
     if settings.train.validate_every and len(data.held_out):
@@ -209,13 +209,6 @@ def _train(settings: Stage2Settings, plan: _Plan, worker: Worker) -> Outcome:
     if worker.leads and outcome.is_finished:
         _export(settings, plan, data)
     return outcome
-
-
-def _goals(data: PolicyData, text_encoder: str) -> dict[str, torch.Tensor]:
-    """CLIP's pooled embedding of every caption of the data."""
-    captions = data.index.captions
-    encoded = torch.as_tensor(load_text_encoder(text_encoder).encode_goals(captions)).float()
-    return dict(zip(captions, encoded, strict=True))
 
 
 def _export(settings: Stage2Settings, plan: _Plan, data: PolicyData) -> None:

@@ -16,7 +16,7 @@ from vpp.train.optimizer import OptimizerSettings
 from vpp.train.policy_validation import PolicyValidationSettings
 from vpp.train.ray_train import WorkerSettings
 from vpp.video.denoiser import DenoiserConfig
-from vpp.video.features import FeatureSettings
+from vpp.video.feature_settings import FeatureSettings
 
 _PUBLISHED_TRAINING = TrainSettings(
     steps=50_000,

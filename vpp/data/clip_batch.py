@@ -1,16 +1,13 @@
-"""A batch of clips as training takes it, and one whose clips are still on their way from the shards."""
+"""A batch of clips as training takes it."""
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
 
-from schemas.errors import DataError
 from schemas.shard import LATENTS_NPY, TEXT_TOKENS_NPY, VIDEO
 
 Representation = Literal["latents", "frames"]
@@ -68,78 +65,3 @@ class ClipBatch:
             text=self.text.to(device, non_blocking=True),
             other_view=moved(self.other_view),
         )
-
-
-@dataclass(eq=False)
-class PendingBatch:
-    """A batch that threads fill.
-
-    Attributes:
-        step: As in `ClipBatch`, like the following.
-        positions: int64 `[b]`.
-        rows: int64 `[b]`.
-        clip_ids: Their ids.
-        datasets: Their datasets.
-        pin_memory: Whether the tensors lie in page-locked memory.
-        futures: What fills it.
-    """
-
-    step: int
-    positions: np.ndarray
-    rows: np.ndarray
-    clip_ids: tuple[str, ...]
-    datasets: tuple[str, ...]
-    pin_memory: bool
-    futures: list[Future[None]] = field(default_factory=list)
-    _tensors: dict[str, torch.Tensor] = field(default_factory=dict)
-    _views: dict[str, np.ndarray] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def allocate(self, member: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        """Makes the tensor that takes a member of all clips, `[b, *shape]`.
-
-        NumPy's memory comes from malloc's heap, which gives a freed batch's pages to the next: on a CPU new pages cost
-        more than copying into them. Page-locked memory is kept by PyTorch.
-        """
-        full = (len(self.rows), *shape)
-        if self.pin_memory:
-            torch_dtype = torch.uint8 if dtype == np.uint8 else torch.float16
-            self._tensors[member] = torch.empty(full, dtype=torch_dtype, pin_memory=True)
-        else:
-            self._tensors[member] = torch.from_numpy(np.empty(full, dtype))
-        self._views[member] = self._tensors[member].numpy()
-
-    def put(self, member: str, place: int, values: np.ndarray) -> None:
-        """Copies what was read of one clip to its place.
-
-        Args:
-            member: The member it was read from.
-            place: The clip's place in this batch.
-            values: uint8 or float16.
-
-        Raises:
-            DataError: `unequal_shapes` if a clip before had another shape.
-        """
-        with self._lock:
-            if member not in self._views:
-                self.allocate(member, values.shape, values.dtype)
-        view = self._views[member]
-        if view.shape[1:] != values.shape:
-            expected = f"expected {member} of shape {list(view.shape[1:])} as in the clips before"
-            raise DataError("unequal_shapes", f"{expected}, found {list(values.shape)}")
-        np.copyto(view[place], values)  # lets other threads run meanwhile
-
-    def result(self) -> ClipBatch:
-        """Waits until all clips are there.
-
-        Raises:
-            Exception: What a thread raised.
-        """
-        for future in self.futures:
-            future.result()
-        tensors = self._tensors
-        return ClipBatch(
-            self.step, self.positions, self.rows, self.clip_ids, self.datasets,
-            tensors.get(VIDEO), tensors.get(LATENTS_NPY), tensors[TEXT_TOKENS_NPY],
-            tensors.get(OTHER_VIEW),
-        )  # fmt: skip

@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 
 from schemas.storage import read_bytes
 from schemas.store_faults import retry_passing_faults
-from vpp.data.clip_columns import ClipColumns
+from vpp.data.sample_columns import SampleColumns
 
 _NUM_THREADS = 16  # a store answers many requests at a time
 
 
-def pair_cameras(clips: ClipColumns, retry_s: float) -> np.ndarray:
+def pair_cameras(clips: SampleColumns, retry_s: float) -> np.ndarray:
     """For each clip the row of the one that shows the same frames from the next camera.
 
     Frame ranges and captions are read from the manifest parts once more, since only this needs them.
@@ -36,7 +36,7 @@ def pair_cameras(clips: ClipColumns, retry_s: float) -> np.ndarray:
     parts = [clips.shards[code][2] for code in np.unique(clips.shard_codes).tolist()]
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         table = pa.concat_tables(pool.map(lambda part: _read_ranges(part, retry_s), parts))
-    places = pc.index_in(clips.clip_ids, table["clip_id"].combine_chunks().cast(pa.large_string())).to_numpy()
+    places = pc.index_in(clips.ids, table["clip_id"].combine_chunks().cast(pa.large_string())).to_numpy()
     captions = table["caption"].cast(pa.large_string()).combine_chunks().dictionary_encode("encode").indices
     columns = [captions.to_numpy(), table["end_frame"].to_numpy(), table["start_frame"].to_numpy()]
     return next_camera([*(column[places] for column in columns), clips.episode_hashes], clips.camera_codes)

@@ -19,8 +19,8 @@ from pipelines.selection import save_selection
 from schemas.errors import UsageError
 from schemas.manifest import CLIP_SCHEMA
 from schemas.storage import join, write_file
-from vpp.data.clip_columns import ClipModels
 from vpp.data.clip_index import ClipIndex
+from vpp.data.sample_columns import FrozenModels
 
 
 def written(clip_id: str, number: int, **columns: object) -> dict[str, object]:
@@ -51,7 +51,7 @@ def test_the_ranges_are_those_of_the_manifest(preprocessed: Path) -> None:
             for name, offset, size in zip(names, offsets[:, place], sizes[:, place], strict=True)
         }
         assert found == stored
-    assert index.models() == (ClipModels("ones", True, "mean colour", True, True),)
+    assert index.models() == (FrozenModels("ones", True, "mean colour", True, True),)
     assert set(index.dataset_names(every)) == {"small"}
 
 
@@ -132,7 +132,7 @@ def test_clips_without_latents_or_of_other_models_are_seen(tmp_path: Path) -> No
     write_part(str(tmp_path), "clips", "a", "0", [written("a0", 0), written("a1", 1, latent_codec=None)])
     index = ClipIndex.read(str(tmp_path))
     assert len(index.models()) == 2
-    assert index.models(np.array([1])) == (ClipModels("clip", False, "", True, False),)
+    assert index.models(np.array([1])) == (FrozenModels("clip", False, "", True, False),)
     index.check_members(np.arange(2), ("text.npy",))
     with pytest.raises(UsageError, match=r"latents.npy in every clip, found none in 2 of a"):
         index.check_members(np.arange(2), ("latents.npy", "text.npy"))

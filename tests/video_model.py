@@ -14,7 +14,7 @@ from vpp.video.vae import codec_id
 TEXT_ENCODER = "tiny (random CLIP, seed 0)"
 
 
-def write_video_model(folder: Path, num_frames: int = 2) -> str:
+def write_video_model(folder: Path, num_frames: int = 2, seed: int = 0) -> str:
     """A run of stage 1 with random weights below `folder`; returns the id of its VAE."""
     torch.manual_seed(0)
     vae = AutoencoderKLTemporalDecoder(
@@ -23,5 +23,5 @@ def write_video_model(folder: Path, num_frames: int = 2) -> str:
     codec = codec_id(vae, "tiny-vae")
     config = DenoiserConfig(anchor="first_frame", num_frames=num_frames)
     description = ModelDescription(denoiser=config, text_encoder=TEXT_ENCODER, latent_codec=codec)
-    save_pipeline(str(folder / "model"), unet_from_scratch("tiny", num_frames), vae, description)
+    save_pipeline(str(folder / "model"), unet_from_scratch("tiny", num_frames, seed), vae, description)
     return codec

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from vpp.policy.action_denoiser import ActionDenoiserConfig
 from vpp.policy.video_former import VideoFormerConfig
-
 from vpp.video.feature_settings import FeatureSettings
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+
 from vpp.policy.action_denoiser import ActionContext, ActionDenoiser, ActionDenoiserConfig
 from vpp.policy.objective import action_loss, sample_actions
 from vpp.policy.video_former import VideoFormer, VideoFormerConfig

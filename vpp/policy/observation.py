@@ -84,12 +84,11 @@ def _proprio(values: Mapping[str, Any], proprio_dim: int, batch: int) -> torch.T
 
 
 def _tasks(values: Mapping[str, Any], batch: int) -> tuple[str, ...]:
-    tasks = values.get(TASK)
-    tasks = [tasks] * batch if isinstance(tasks, str) else tasks
-    is_right = isinstance(tasks, Sequence) and len(tasks) == batch and all(isinstance(task, str) for task in tasks)
-    if not is_right:
-        raise ObservationError(f"{TASK}: expected an instruction, or {batch} of them, found {tasks!r}")
-    return tuple(tasks)
+    given = values.get(TASK)
+    tasks = [given] * batch if isinstance(given, str) else given
+    if isinstance(tasks, list | tuple) and len(tasks) == batch and all(isinstance(task, str) for task in tasks):
+        return tuple(tasks)
+    raise ObservationError(f"{TASK}: expected an instruction, or {batch} of them, found {given!r}")
 
 
 def _tensor(values: Mapping[str, Any], key: str) -> torch.Tensor:

@@ -205,7 +205,10 @@ def _train(settings: Stage2Settings, plan: _Plan, worker: Worker) -> Outcome:
         network, inputs, data, settings.loading, settings.objective, validation,
         seed=settings.train.seed, batch_size=settings.train.batch_size, worker=worker,
     )  # fmt: skip
-    outcome = train(task, settings.train, worker, settings.output, plan.fixed)
+    loop = settings.train
+    if plan.config.denoiser.compat.lr_schedule_inert:
+        loop = replace(loop, optimizer=replace(loop.optimizer, schedule="constant"))
+    outcome = train(task, loop, worker, settings.output, plan.fixed)
     if worker.leads and outcome.is_finished:
         _export(settings, plan, data)
     return outcome

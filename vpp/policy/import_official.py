@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 import re
 from dataclasses import dataclass
+from typing import IO, Any
 
 import torch
 from torch import nn
@@ -18,57 +19,10 @@ from schemas import storage
 from schemas.errors import UsageError
 from vpp.policy.action_denoiser import ActionDenoiser, ActionDenoiserConfig
 from vpp.policy.compat import PUBLISHED
+from vpp.policy.published_names import DENOISER, DENOISER_NAMES, FORMER, IGNORED, former_names, published_keys
 from vpp.policy.video_former import VideoFormer, VideoFormerConfig
 
 State = dict[str, torch.Tensor]
-
-_FORMER, _DENOISER = "Video_Former.", "model.inner_model."
-
-_FORMER_NAMES = (
-    (r"^queries$", "latents"),
-    (r"^frame_embedding$", "time_pos_emb"),
-    (r"^feature_mlp\.", "goal_emb."),
-    (r"^final_norm\.", "norm."),
-    (r"\.cross_attention\.feature_norm\.", ".0.norm_media."),
-    (r"\.cross_attention\.query_norm\.", ".0.norm_latents."),
-    (r"\.cross_attention\.query\.", ".0.to_q."),
-    (r"\.cross_attention\.key\.", ".0.to_k."),
-    (r"\.cross_attention\.value\.", ".0.to_v."),
-    (r"\.cross_attention\.output\.", ".0.to_out."),
-    (r"\.temporal_attention\.query_key_value\.", ".1.qkv."),
-    (r"\.temporal_attention\.output\.", ".1.proj."),
-)
-"""Our names of the Video Former's parameters to the published ones; its MLP comes last in a layer."""
-
-_DENOISER_NAMES = (
-    (r"^token_projection\.", "tok_emb."),
-    (r"^goal_mlp\.", "lang_emb."),
-    (r"^sigma_mlp\.0\.", "sigma_emb.1."),
-    (r"^sigma_mlp\.2\.", "sigma_emb.3."),
-    (r"^action_projection\.", "action_emb."),
-    (r"^output\.", "action_pred."),
-    (r"^(en|de)coder_norm\.", r"\1coder.ln."),
-    (r"^(en|de)coder_layers\.", r"\1coder.blocks."),
-    (r"\.cross_attention_norm\.", ".ln3."),
-    (r"\.attention_norm\.", ".ln_1."),
-    (r"\.mlp_norm\.", ".ln_2."),
-    (r"\.cross_attention\.", ".cross_att."),
-    (r"\.attention\.", ".attn."),
-    (r"\.output\.", ".c_proj."),
-    (r"\.mlp\.0\.", ".mlp.c_fc."),
-    (r"\.mlp\.2\.", ".mlp.c_proj."),
-    (r"\.modulation\.", ".adaLN_zero.modulation.1."),
-)
-"""Our names of the action denoiser's parameters to the published ones."""
-
-_IGNORED = (
-    ("language_goal.", "frozen CLIP, which encodes goals; named by id instead"),
-    ("TVP_encoder.text_encoder.", "frozen CLIP, which encodes captions; named by id instead"),
-    (f"{_DENOISER}goal_emb.", "embeds goal images; unused where language is the goal"),
-    (f"{_DENOISER}proprio_emb.", "embeds proprioception; unused in the published policy"),
-    (f"{_DENOISER}pos_emb", "positional embeddings that the published policy never adds"),
-)
-"""Beginnings of keys that are not taken over, and why."""
 
 
 @dataclass(frozen=True)
@@ -107,13 +61,10 @@ def read_official(url: str) -> State:
     """
     expected = f'{url}: expected the authors\' stage 2 checkpoint, a torch file {{"model": state dict}}'
     try:
-        with storage.open_read(url) as file:
-            content = torch.load(file, map_location="cpu", weights_only=True)
+        with storage.local_copy(url) as path, open(path, "rb") as file:
+            content = _tensors(file, expected)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UsageError(f"{expected}, found no such file") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UsageError(f"{expected} that loads with weights_only: {reason}") from error
     state = content.get("model") if isinstance(content, dict) else None
     if not isinstance(state, dict):
         found = f"the keys {sorted(map(str, content))[:5]}" if isinstance(content, dict) else type(content).__name__
@@ -122,6 +73,16 @@ def read_official(url: str) -> State:
     if strange:
         raise UsageError(f"{expected} of tensors by name, found {strange[0]!r}: {type(state[strange[0]]).__name__}")
     return state
+
+
+def _tensors(file: IO[bytes], expected: str) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UsageError(f"{expected}, found one that torch will not unpickle as plain tensors") from error
+    except Exception as error:  # whatever a damaged file leads to; it lies here, so no connection can fail
+        found = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UsageError(f"{expected}, found one that cannot be read ({found:.200}); download it again") from error
 
 
 def import_policy(state: State, heads: int = 8, where: str = "checkpoint") -> ImportedPolicy:
@@ -136,18 +97,18 @@ def import_policy(state: State, heads: int = 8, where: str = "checkpoint") -> Im
         UsageError: If a key is missing or unknown, or a shape does not fit the others.
     """
     shapes = _Shapes(state, where)
-    frames, tokens_per_frame, width = shapes.of(f"{_FORMER}latents", 3)
-    is_3d = f"{_FORMER}layers.0.1.qkv.weight" in state
-    num_features = shapes.of(f"{_FORMER}goal_emb.0.weight", 2)[1]
-    denoiser_width, token_width = shapes.of(f"{_DENOISER}tok_emb.weight", 2)
-    num_positions = shapes.of(f"{_DENOISER}pos_emb", 3)[1]  # goal, context tokens, actions
+    frames, tokens_per_frame, width = shapes.of(f"{FORMER}latents", 3)
+    is_3d = any(key.startswith(f"{FORMER}layers.0.1.qkv.") for key in state)
+    num_features = shapes.of(f"{FORMER}goal_emb.0.weight", 2)[1]
+    denoiser_width, token_width = shapes.of(f"{DENOISER}tok_emb.weight", 2)
+    num_positions = shapes.of(f"{DENOISER}pos_emb", 3)[1]  # goal, context tokens, actions
     num_actions = num_positions - 1 - frames * tokens_per_frame
     if num_actions < 1:
         raise UsageError(
-            f"{where}: {_DENOISER}pos_emb: expected more than 1 + {frames * tokens_per_frame} positions (goal, tokens, "
+            f"{where}: {DENOISER}pos_emb: expected more than 1 + {frames * tokens_per_frame} positions (goal, tokens, "
             f"actions), found {num_positions}"
         )
-    inner = shapes.of(f"{_FORMER}layers.0.0.to_q.weight", 2)[0]
+    inner = shapes.of(f"{FORMER}layers.0.0.to_q.weight", 2)[0]
     if heads < 1 or any(size % heads for size in (inner, width, denoiser_width)):
         raise UsageError(
             f"{where}: expected a number of heads that divides the widths {inner}, {width} and {denoiser_width}, found "
@@ -156,28 +117,27 @@ def import_policy(state: State, heads: int = 8, where: str = "checkpoint") -> Im
     former_config = VideoFormerConfig(
         kind="3d" if is_3d else "2d",
         width=width,
-        depth=shapes.count(f"{_FORMER}layers."),
+        depth=shapes.count(f"{FORMER}layers."),
         heads=heads,
         head_width=inner // heads,
         tokens_per_frame=tokens_per_frame,
     )
     denoiser_config = ActionDenoiserConfig(
-        action_dim=shapes.of(f"{_DENOISER}action_emb.weight", 2)[1],
+        action_dim=shapes.of(f"{DENOISER}action_emb.weight", 2)[1],
         num_actions=num_actions,
         token_width=token_width,
-        goal_width=shapes.of(f"{_DENOISER}lang_emb.0.weight", 2)[1],
+        goal_width=shapes.of(f"{DENOISER}lang_emb.0.weight", 2)[1],
         width=denoiser_width,
         heads=heads,
-        encoder_layers=shapes.count(f"{_DENOISER}encoder.blocks."),
-        decoder_layers=shapes.count(f"{_DENOISER}decoder.blocks."),
+        encoder_layers=shapes.count(f"{DENOISER}encoder.blocks."),
+        decoder_layers=shapes.count(f"{DENOISER}decoder.blocks."),
         compat=PUBLISHED,
     )
     with torch.device("meta"):
         former = VideoFormer(former_config, num_features, frames)
         denoiser = ActionDenoiser(denoiser_config)
-    mlp = ((r"\.mlp\.", ".2." if is_3d else ".1."),)
-    former_keys = _published_keys(former, _FORMER, _FORMER_NAMES + mlp)
-    denoiser_keys = _published_keys(denoiser, _DENOISER, _DENOISER_NAMES)
+    former_keys = published_keys(former.state_dict(), FORMER, former_names(is_3d))
+    denoiser_keys = published_keys(denoiser.state_dict(), DENOISER, DENOISER_NAMES)
     taken = {*former_keys.values(), *denoiser_keys.values()}
     ignored = _ignored(set(state) - taken, where)
     return ImportedPolicy(
@@ -200,7 +160,7 @@ class _Shapes:
 
     def of(self, key: str, num_axes: int) -> tuple[int, ...]:
         tensor = self._get(key)
-        if tensor.ndim != num_axes:
+        if tensor.ndim != num_axes or not tensor.numel():
             raise UsageError(f"{self.where}: {key}: expected {num_axes} axes, found shape {list(tensor.shape)}")
         return tuple(tensor.shape)
 
@@ -230,19 +190,8 @@ class _Shapes:
         return self.state[key]
 
 
-def _published_keys(module: nn.Module, prefix: str, names: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """The published key of each of a module's parameters."""
-    keys = {}
-    for ours in module.state_dict():
-        published = ours
-        for pattern, replacement in names:
-            published = re.sub(pattern, replacement, published)
-        keys[ours] = prefix + published
-    return keys
-
-
 def _ignored(keys: set[str], where: str) -> tuple[tuple[str, str], ...]:
-    reasons = {key: reason for key in keys for start, reason in _IGNORED if key.startswith(start)}
+    reasons = {key: reason for key in keys for start, reason in IGNORED if key.startswith(start)}
     unknown = sorted(keys - set(reasons))
     if unknown:
         raise UsageError(

@@ -14,6 +14,7 @@ from videos import numbered_frame
 
 from pipelines.encode_video import VideoSettings, encode_video
 from schemas.manifest import SCHEMAS
+from schemas.shard import Product
 from schemas.storage import join, write_bytes, write_file
 
 
@@ -32,26 +33,30 @@ def write_part(url: str, product: str, dataset: str, part: str, rows: Sequence[M
 
 
 def write_shard(
-    url: str, dataset: str, part: str, clips: Mapping[str, tuple[dict[str, Any], dict[str, bytes]]]
+    url: str,
+    dataset: str,
+    part: str,
+    samples: Mapping[str, tuple[dict[str, Any], dict[str, bytes]]],
+    product: Product = "clips",
 ) -> None:
-    """Writes a tar of clips and its manifest part; `clips` is id -> (columns, members)."""
+    """Writes a tar of clips or episodes and its manifest part; `samples` is id -> (columns, members)."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for clip_id, (_, members) in clips.items():
+        for sample_id, (_, members) in samples.items():
             for name, content in members.items():
-                info = tarfile.TarInfo(f"{clip_id}.{name}")
+                info = tarfile.TarInfo(f"{sample_id}.{name}")
                 info.size = len(content)
                 tar.addfile(info, io.BytesIO(content))
     buffer.seek(0)
     with tarfile.open(fileobj=buffer) as tar:
         offsets = {info.name: (info.offset_data, info.size) for info in tar}
     rows = []
-    for clip_id, (columns, members) in clips.items():
+    for sample_id, (columns, members) in samples.items():
         places = [
-            {"name": name, "offset": offsets[f"{clip_id}.{name}"][0], "num_bytes": offsets[f"{clip_id}.{name}"][1]}
+            {"name": name, "offset": offsets[f"{sample_id}.{name}"][0], "num_bytes": offsets[f"{sample_id}.{name}"][1]}
             for name in members
         ]
         where = {"status": "written", "reason": "", "shard": f"{dataset}/{part}.tar", "members": places}
-        rows.append({"clip_id": clip_id, "split": "train", "source_episode": "e", **where, **columns})
-    write_bytes(join(url, "clips", "shards", dataset, f"{part}.tar"), buffer.getvalue())
-    write_part(url, "clips", dataset, part, rows)
+        rows.append({f"{product[:-1]}_id": sample_id, "split": "train", "source_episode": "e", **where, **columns})
+    write_bytes(join(url, product, "shards", dataset, f"{part}.tar"), buffer.getvalue())
+    write_part(url, product, dataset, part, rows)

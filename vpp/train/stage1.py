@@ -26,12 +26,13 @@ from diffusers import AutoencoderKLTemporalDecoder
 from schemas.encoder import same_model
 from schemas.errors import UsageError
 from schemas.settings import commit, to_mapping
-from schemas.storage import absolute, check_writable, exists, join, read_bytes, write_bytes
+from schemas.storage import absolute, check_writable, exists, join
 from vpp.data.loader import ClipLoader
 from vpp.data.streams import training_order
 from vpp.train.checkpoint import read_latest_checkpoint
 from vpp.train.engine import Outcome, check_same, train
 from vpp.train.ray_train import run_on_workers
+from vpp.train.run_record import write_run_record
 from vpp.train.snapshot import load_average
 from vpp.train.stage1_settings import Stage1Settings
 from vpp.train.video_data import VideoData, open_video_data
@@ -74,7 +75,7 @@ def run_stage1(settings: Stage1Settings) -> Outcome:
         if not outcome.is_finished:
             return Outcome(0, is_finished=False)
     plan = _settled(settings, plan)
-    _write_record(settings, plan)
+    write_run_record(settings.output, settings, plan.fixed)
     if _is_exported(settings):
         return Outcome(settings.train.steps, is_finished=True)
     return run_on_workers(partial(_train, settings, plan.vae, plan.fixed), settings.workers, settings.train.steps, name)
@@ -202,14 +203,6 @@ def _describe_base(settings: Stage1Settings) -> ModelDescription:
         codec = codec_id(load_vae(settings.base), settings.base)
         return ModelDescription(denoiser=settings.model, latent_codec=codec)
     return described
-
-
-def _write_record(settings: Stage1Settings, plan: _Plan) -> None:
-    url = join(settings.output, "run.json")
-    if exists(url):
-        check_same(plan.fixed, json.loads(read_bytes(url))["fixed"], settings.output)
-    record = {"settings": to_mapping(settings), "fixed": plan.fixed, "commit": commit()}
-    write_bytes(url, (json.dumps(record, indent=1) + "\n").encode())
 
 
 # --- in the workers ------------------------------------------------------------------------------------

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 
 from fsspec.implementations.local import LocalFileSystem
+from huggingface_hub import snapshot_download
 
 from schemas import storage
 from schemas.errors import UsageError
@@ -22,6 +24,21 @@ _RETRY_S = 300.0
 
 INDEX = "model_index.json"
 """diffusers' description of a pipeline, and the mark that its folder is complete."""
+
+
+def find_model(name: str) -> str:
+    """The model's folder of a name that may also be a run of jobs/stage1.py."""
+    is_run = not storage.exists(storage.join(name, INDEX)) and storage.exists(storage.join(name, "model", INDEX))
+    return storage.join(name, "model") if is_run else name
+
+
+def loadable_name(recorded: str) -> str:
+    """A name that can be loaded: without the revision or the remark that recorded names carry.
+
+    >>> loadable_name("openai/clip@0123456789ab"), loadable_name("tiny (random CLIP, seed 0)")
+    ('openai/clip', 'tiny')
+    """
+    return re.sub(r"@[0-9a-f]{12}$| \(.*\)$", "", recorded)
 
 
 @contextlib.contextmanager
@@ -56,6 +73,20 @@ def local_copy(name: str, *parts: str) -> Iterator[str]:
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 _retry(partial(fs.get_file, storage.join(path, file), target), f"reading {name}")
         yield folder
+
+
+def downloaded(name: str, part: str) -> str:
+    """A local folder with a part of a model, such as `unet`: that of a hub id is downloaded, safetensors only.
+
+    Raises:
+        OSError: If the hub has no such model.
+        ValueError: If the name is no hub id.
+    """
+    return (
+        name
+        if os.path.isdir(name)
+        else snapshot_download(name, allow_patterns=[f"{part}/*.json", f"{part}/*.safetensors"])
+    )
 
 
 @contextlib.contextmanager

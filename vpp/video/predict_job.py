@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,12 +20,12 @@ from tqdm import tqdm
 
 from schemas.errors import UsageError
 from schemas.settings import commit, to_mapping
-from schemas.storage import check_writable, exists, join, write_bytes
+from schemas.storage import check_writable, join, write_bytes
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
 from vpp.video.fvd import frechet_distance, i3d_features, load_i3d
 from vpp.video.image_encoder import PUBLISHED_IMAGE_ENCODER, ClipImageEncoder, load_image_encoder
 from vpp.video.metrics import compare_with_copy, frame_quality
-from vpp.video.model_folder import INDEX
+from vpp.video.model_folder import find_model, loadable_name
 from vpp.video.predict import predict_latents
 from vpp.video.scenes import Scene, clip_scenes, picture_scene
 from vpp.video.svd import ModelDescription, load_denoiser, read_description
@@ -104,7 +103,7 @@ def predict(settings: PredictSettings) -> dict[str, Any]:
     """
     began = time.perf_counter()
     _check(settings)
-    folder = _model_folder(settings.video_model)
+    folder = find_model(settings.video_model)
     described = read_description(folder)
     has_other_view = (described.denoiser if described else settings.model).image_condition
     _check_other_view(settings, has_other_view)
@@ -171,11 +170,6 @@ def _check_other_view(settings: PredictSettings, has_other_view: bool) -> None:
         raise UsageError(f"--other-view: expected a picture from another camera, as {model} takes one, found none")
 
 
-def _model_folder(name: str) -> str:
-    is_run = not exists(join(name, INDEX)) and exists(join(name, "model", INDEX))
-    return join(name, "model") if is_run else name
-
-
 def _check_model(denoiser: VideoDenoiser, scenes: list[Scene], settings: PredictSettings) -> None:
     config = denoiser.config
     found = {len(scene.frames) for scene in scenes} - {config.num_frames}
@@ -186,16 +180,11 @@ def _check_model(denoiser: VideoDenoiser, scenes: list[Scene], settings: Predict
 
 
 def _text_encoder_name(settings: PredictSettings, description: ModelDescription) -> str:
-    return settings.text_encoder or _loadable(description.text_encoder) or PUBLISHED_TEXT_ENCODER
+    return settings.text_encoder or loadable_name(description.text_encoder) or PUBLISHED_TEXT_ENCODER
 
 
 def _image_encoder_name(settings: PredictSettings, description: ModelDescription) -> str:
-    return settings.image_encoder or _loadable(description.image_encoder) or PUBLISHED_IMAGE_ENCODER
-
-
-def _loadable(recorded: str) -> str:
-    """A name that can be loaded: without the revision or the remark that recorded names carry."""
-    return STAND_IN if recorded.startswith(f"{STAND_IN} (") else re.sub(r"@[0-9a-f]{12}$", "", recorded)
+    return settings.image_encoder or loadable_name(description.image_encoder) or PUBLISHED_IMAGE_ENCODER
 
 
 def _stand_ins(

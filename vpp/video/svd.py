@@ -7,6 +7,7 @@ the UNet is called and which text encoder and latent codec it was trained with.
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from diffusers import (
 )
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from torch import nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from schemas import storage
@@ -28,7 +30,8 @@ from schemas.encoder import TEXT_WIDTH
 from schemas.errors import UsageError
 from schemas.settings import from_mapping, to_mapping
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
-from vpp.video.model_folder import first_line, local_copy, published, variant
+from vpp.video.model_folder import downloaded, first_line, local_copy, published, variant
+from vpp.video.partial_weights import load_by_name
 
 Preset = Literal["tiny", "small", "svd"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
@@ -93,26 +96,43 @@ def unet_from_scratch(preset: Preset, num_frames: int = 16, seed: int = 0) -> UN
         )
 
 
-def load_denoiser(name: str, fallback: DenoiserConfig | None = None) -> tuple[VideoDenoiser, ModelDescription]:
+def cut_unet(unet: UNetSpatioTemporalConditionModel, last_block: int) -> UNetSpatioTemporalConditionModel:
+    """A UNet of the same weights that ends after an up-block and returns its output; the given one stays as it is.
+
+    Args:
+        unet: The UNet.
+        last_block: Number of the last up-block to keep, from 0.
+
+    Raises:
+        ValueError: If there is no such block.
+    """
+    if not 0 <= last_block < len(unet.up_blocks):
+        raise ValueError(f"expected an up-block from 0 to {len(unet.up_blocks) - 1}, found {last_block}")
+    unet = copy.copy(unet)
+    unet._modules = dict(unet._modules)  # the copy shares modules, but not the list of them
+    unet.up_blocks = unet.up_blocks[: last_block + 1]
+    unet.conv_norm_out = unet.conv_act = unet.conv_out = nn.Identity()
+    return unet
+
+
+def load_denoiser(
+    name: str, fallback: DenoiserConfig | None = None, *, last_block: int | None = None
+) -> tuple[VideoDenoiser, ModelDescription]:
     """Loads the UNet, float32, and how it is called.
 
     Args:
         name: Folder, URL or hub id of a diffusers Stable Video Diffusion pipeline, with or without `vpp.json`.
         fallback: How a UNet without `vpp.json` is called; the published defaults otherwise.
+        last_block: Number of the last up-block that is wanted, from 0: the UNet is cut behind it, and the weights of
+            what is cut off are not read. It no longer denoises.
 
     Raises:
         UsageError: If there is no such model, it is incomplete or pickled, or its UNet is not one that text can guide.
+        ValueError: If there is no such block.
     """
     with local_copy(name, "unet", DESCRIPTION) as folder:
         try:
-            unet, report = UNetSpatioTemporalConditionModel.from_pretrained(
-                folder,
-                subfolder="unet",
-                torch_dtype=torch.float32,
-                use_safetensors=True,  # the other format is a pickle, which can run code
-                output_loading_info=True,
-                **variant(folder),
-            )
+            unet, missing = _whole_unet(folder) if last_block is None else _part_of_unet(folder, last_block)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise UsageError(
                 f"video model {name}: expected a diffusers Stable Video Diffusion folder with safetensors or a hub id: "
@@ -125,12 +145,33 @@ def load_denoiser(name: str, fallback: DenoiserConfig | None = None) -> tuple[Vi
             f"video model {name}: expected 8 input and 4 output channels and cross-attention width {2 * TEXT_WIDTH}, "
             f"found {found}"
         )
-    if report["missing_keys"]:
+    if missing:
         raise UsageError(
-            f"video model {name}: expected the weights of the whole UNet, found none for {len(report['missing_keys'])} "
-            f"parameters such as {min(report['missing_keys'])}; download it again"
+            f"video model {name}: expected the weights of the whole UNet, found none for {len(missing)} "
+            f"parameters such as {min(missing)}; download it again"
         )
     return VideoDenoiser(unet, description.denoiser), description
+
+
+def _whole_unet(folder: str) -> tuple[UNetSpatioTemporalConditionModel, set[str]]:
+    """The UNet, and the names of weights that are missing."""
+    unet, report = UNetSpatioTemporalConditionModel.from_pretrained(
+        folder,
+        subfolder="unet",
+        torch_dtype=torch.float32,
+        use_safetensors=True,  # the other format is a pickle, which can run code
+        output_loading_info=True,
+        **variant(folder),
+    )
+    return unet, set(report["missing_keys"])
+
+
+def _part_of_unet(name: str, last_block: int) -> tuple[UNetSpatioTemporalConditionModel, set[str]]:
+    folder = downloaded(name, "unet")
+    config = UNetSpatioTemporalConditionModel.load_config(folder, subfolder="unet")
+    with torch.device("meta"):
+        unet = cut_unet(UNetSpatioTemporalConditionModel.from_config(config), last_block)
+    return unet.eval(), load_by_name(unet, folder, "unet")
 
 
 def read_description(name: str) -> ModelDescription | None:

@@ -5,42 +5,61 @@ Source: diffusers' `AutoencoderKLTemporalDecoder`; latents are the mode of the p
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
+from torch import nn
 
 from schemas.errors import UsageError
-from vpp.video.model_folder import first_line, local_copy, variant
+from vpp.video.model_folder import downloaded, first_line, local_copy, variant
+from vpp.video.partial_weights import load_by_name
 
 
-def load_vae(name: str) -> AutoencoderKLTemporalDecoder:
+def load_vae(name: str, *, encoder_only: bool = False) -> AutoencoderKLTemporalDecoder:
     """The VAE of a Stable Video Diffusion folder, URL or hub id (its `vae/`), or of a local folder that is the VAE.
+
+    Args:
+        name: Folder, URL or hub id.
+        encoder_only: Leave the decoder out: its weights are not read.
 
     Raises:
         UsageError: If there is none.
     """
-    if (Path(name) / "config.json").is_file():
-        return _load_vae(name, name, None)
-    with local_copy(name, "vae") as folder:
-        return _load_vae(name, folder, "vae")
+    load = _load_encoder if encoder_only else _load_whole
+    is_vae = (Path(name) / "config.json").is_file()
+    with contextlib.nullcontext(name) if is_vae else local_copy(name, "vae") as folder:
+        try:
+            return load(folder, None if is_vae else "vae")
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise UsageError(
+                f"latent codec {name}: expected a diffusers SVD folder with safetensors, a hub id or a VAE folder: "
+                f"{first_line(error)}"
+            ) from error
 
 
-def _load_vae(name: str, folder: str, subfolder: str | None) -> AutoencoderKLTemporalDecoder:
-    try:
-        return AutoencoderKLTemporalDecoder.from_pretrained(
-            folder,
-            subfolder=subfolder,
-            torch_dtype=torch.float32,
-            use_safetensors=True,
-            **variant(folder, subfolder or ""),
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise UsageError(
-            f"latent codec {name}: expected a diffusers SVD folder with safetensors, a hub id or a VAE folder: "
-            f"{first_line(error)}"
-        ) from error
+def _load_whole(folder: str, subfolder: str | None) -> AutoencoderKLTemporalDecoder:
+    return AutoencoderKLTemporalDecoder.from_pretrained(
+        folder,
+        subfolder=subfolder,
+        torch_dtype=torch.float32,
+        use_safetensors=True,
+        **variant(folder, subfolder or ""),
+    )
+
+
+def _load_encoder(name: str, subfolder: str | None) -> AutoencoderKLTemporalDecoder:
+    folder = downloaded(name, "vae")
+    config = AutoencoderKLTemporalDecoder.load_config(folder, subfolder=subfolder)
+    with torch.device("meta"):
+        vae = AutoencoderKLTemporalDecoder.from_config(config)
+        vae.decoder = nn.Identity()
+    missing = load_by_name(vae, folder, subfolder)
+    if missing:
+        raise ValueError(f"found no weights for {len(missing)} parameters such as {min(missing)}")
+    return vae.eval()
 
 
 def codec_id(vae: AutoencoderKLTemporalDecoder, name: str) -> str:

@@ -22,7 +22,8 @@ from safetensors.torch import load_file
 from vpp.diffusion.edm import preconditioning
 from vpp.video.conditioning import text_position_table
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
-from vpp.video.features import predictive_features
+from vpp.video.feature_settings import FeatureSettings
+from vpp.video.features import FeatureExtractor
 from vpp.video.objective import Draws, ObjectiveSettings, video_loss
 
 BESIDE = Path(__file__).resolve().parents[4] / "shared" / "parity"
@@ -106,8 +107,16 @@ class FeatureRecording:
         first_frame, text, noise = (
             self.tensors[name].to(dtype) for name in ("first_frame_latent", "text_hidden", "noise")
         )
-        options = {"fps": self.told["fps"], "last_block": last_block, "aggregate": aggregate}
-        return predictive_features(denoiser, first_frame, text, noise, sigma=float(self.tensors["sigma"]), **options)
+        settings = FeatureSettings(
+            blocks=tuple(range(last_block + 1)),
+            aggregate=aggregate,
+            sigma=float(self.tensors["sigma"]),
+            fps=self.told["fps"],
+        )
+        extractor = FeatureExtractor(denoiser, settings, (noise.shape[-2], noise.shape[-1]))
+        features = extractor(first_frame[:, None], extractor.instruct(text), noise[:, None])
+        size = self.tensors[f"features_idx{last_block}_last"].shape[-2:]
+        return features.transpose(2, 3).unflatten(3, size)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline, UNetSpatioTemporalConditionModel
 from s3 import S3Server
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from schemas import storage
@@ -20,12 +21,13 @@ from vpp.video.latent_codec import STAND_IN, load_latent_codec
 from vpp.video.svd import (
     DESCRIPTION,
     ModelDescription,
+    cut_unet,
     load_denoiser,
     read_description,
     save_pipeline,
     unet_from_scratch,
 )
-from vpp.video.vae import load_vae
+from vpp.video.vae import codec_id, encode_frames, load_vae
 
 DESCRIBED = ModelDescription(DenoiserConfig(position_encode=True, fps=4.0), "clip@1", "vae@2", "clip@3", "step 3")
 WEIGHTS = "diffusion_pytorch_model"
@@ -155,6 +157,68 @@ def test_half_precision_and_sharded_weights_load(pipeline: Path, unet, options: 
     assert_same_weights(denoiser.unet, written)
 
 
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the weights that are read one by one."""
+    names: list[str] = []
+
+    class Recording:
+        def __init__(self, *args: object, **kwargs: object) -> None:
+            self.opening = safe_open(*args, **kwargs)
+
+        def __enter__(self) -> Recording:
+            self.opened = self.opening.__enter__()
+            return self
+
+        def __exit__(self, *exception: object) -> None:
+            self.opening.__exit__(*exception)
+
+        def keys(self) -> list[str]:
+            return self.opened.keys()
+
+        def get_tensor(self, name: str) -> torch.Tensor:
+            names.append(name)
+            return self.opened.get_tensor(name)
+
+    monkeypatch.setattr("vpp.video.partial_weights.safe_open", Recording)
+    return names
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"variant": "fp16"}, {"max_shard_size": "1MB"}, {"variant": "fp16", "max_shard_size": "1MB"}]
+)
+def test_of_a_part_of_the_unet_no_other_weights_are_read(pipeline: Path, unet, read, options: dict[str, str]) -> None:
+    shutil.rmtree(pipeline / "unet")
+    unet.save_pretrained(pipeline / "unet", **options)
+    whole, _ = load_denoiser(str(pipeline))
+    denoiser, _ = load_denoiser(str(pipeline), last_block=1)
+    expected = cut_unet(whole.unet, 1)
+    assert_same_weights(denoiser.unet, expected)
+    assert sorted(read) == sorted(expected.state_dict())
+    assert not any(name.startswith(("up_blocks.2", "up_blocks.3", "conv_norm_out", "conv_out")) for name in read)
+    assert not denoiser.unet.training
+    assert {weights.dtype for weights in denoiser.parameters()} == {torch.float32}
+
+
+def test_a_cut_unet_is_a_copy_that_ends_sooner(unet) -> None:
+    before = list(unet.state_dict())
+    cut = cut_unet(unet, 1)
+    assert len(cut.up_blocks) == 2
+    assert list(unet.state_dict()) == before
+    for last_block in (-1, 4):
+        with pytest.raises(ValueError, match="up-block from 0 to 3"):
+            cut_unet(unet, last_block)
+
+
+def test_of_the_vaes_encoder_no_other_weights_are_read(url: str, unet, vae, read) -> None:
+    save_pipeline(url, unet, vae, DESCRIBED)
+    encoder = load_vae(url, encoder_only=True)
+    assert {name.split(".")[0] for name in read} == {"encoder", "quant_conv"}
+    frames = torch.randint(256, (1, 2, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(encode_frames(encoder, frames), encode_frames(vae, frames))
+    assert codec_id(encoder, "a") == codec_id(vae, "a")
+
+
 def rewrite(pipeline: Path, **options: object) -> None:
     """Another UNet in the place of the one that is there."""
     shutil.rmtree(pipeline / "unet")
@@ -206,11 +270,12 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_is_no_model_is_the_users_mistake_in_one_line(pipeline: Path, fault: str) -> None:
+@pytest.mark.parametrize("last_block", [None, 1])
+def test_what_is_no_model_is_the_users_mistake_in_one_line(pipeline: Path, fault: str, last_block: int | None) -> None:
     spoil, expected = FAULTS[fault]
     spoil(pipeline)
     with pytest.raises(UsageError, match=expected) as error:
-        load_denoiser(str(pipeline))
+        load_denoiser(str(pipeline), last_block=last_block)
     assert "\n" not in str(error.value)
 
 

@@ -1,4 +1,4 @@
-"""Stage 1 is killed in every way, and each time ends as the run that nothing happened to."""
+"""A training is killed in every way, and each time ends as the run that nothing happened to: both stages alike."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pyarrow as pa
 import pytest
+from episode_dataset import write_episode_dataset
 from s3 import S3Server
 from video_dataset import write_video_dataset
+from video_model import write_video_model
 
 from schemas.storage import list_files
 from vpp.train.run_log import read_steps
@@ -24,34 +27,45 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS, EVERY = 16, 3
-OPTIONS = (
+LOOP = (
     f"--preset tiny --train.steps {STEPS} --train.batch-size 4 --train.micro-batch-size 2 --train.precision fp32 "
     f"--train.checkpoint-every {EVERY} --train.log-every 1 --train.validate-every 0 --loading.mixture drawers=0.6,blocks=0.4 "
     "--loading.validation-fraction 0"
 ).split()
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """38 and 26 draws of 16 and 12 clips: both datasets reach their second epoch, and beyond."""
-    url = str(tmp_path_factory.mktemp("data"))
-    write_video_dataset(url, {"drawers": 16, "blocks": 12})
-    return url
+@dataclass(frozen=True)
+class Training:
+    """A job with its data."""
+
+    command: tuple[str, ...]
+
+    def start(self, output: str, num_workers: int = 1) -> subprocess.Popen:
+        command = [sys.executable, *self.command, "--output", output, *LOOP]
+        command += ["--workers.num-workers", str(num_workers), "--workers.cpus-per-worker", "1"]
+        return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"RAY_ADDRESS": "local"})
+
+
+@pytest.fixture(scope="module", params=["stage1", "stage2"])
+def training(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Training:
+    """38 and 26 draws of 16 and 12 samples: both datasets reach their second epoch, and beyond."""
+    folder = tmp_path_factory.mktemp(request.param)
+    data = str(folder / "data")
+    if request.param == "stage1":
+        write_video_dataset(data, {"drawers": 16, "blocks": 12})
+        return Training(("jobs/stage1.py", "--data", data))
+    codec = write_video_model(folder)
+    write_episode_dataset(data, {"drawers": 4, "blocks": 3}, latent_codec=codec, num_frames=4)
+    return Training(("jobs/stage2.py", "--data", data, "--video-model", str(folder)))
 
 
 @pytest.fixture(scope="module")
-def undisturbed(data: str, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+def undisturbed(training: Training, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
     output = str(tmp_path_factory.mktemp("undisturbed"))
-    assert start(data, output).wait(600) == 0
+    assert training.start(output).wait(600) == 0
     steps = read_steps(output)
     assert steps["step"].to_pylist() == list(range(STEPS))
     return steps
-
-
-def start(data: str, output: str, num_workers: int = 1) -> subprocess.Popen:
-    command = [sys.executable, "jobs/stage1.py", "--data", data, "--output", output, *OPTIONS]
-    command += ["--workers.num-workers", str(num_workers), "--workers.cpus-per-worker", "1"]
-    return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"RAY_ADDRESS": "local"})
 
 
 def wait_for_checkpoint(job: subprocess.Popen, output: str, step: int) -> None:
@@ -97,8 +111,10 @@ def assert_same_bits(steps: pa.Table, undisturbed: pa.Table) -> None:
         assert steps[column].to_pylist() == undisturbed[column].to_pylist(), column
 
 
-def test_a_killed_worker_is_started_again_by_the_same_job(data: str, undisturbed: pa.Table, tmp_path: Path) -> None:
-    job = start(data, str(tmp_path))
+def test_a_killed_worker_is_started_again_by_the_same_job(
+    training: Training, undisturbed: pa.Table, tmp_path: Path
+) -> None:
+    job = training.start(str(tmp_path))
     wait_for_checkpoint(job, str(tmp_path), random.choice([3, 6, 9]))
     time.sleep(random.uniform(0, 1))
     kill_worker(job)
@@ -106,21 +122,23 @@ def test_a_killed_worker_is_started_again_by_the_same_job(data: str, undisturbed
     assert_same_bits(read_steps(str(tmp_path)), undisturbed)
 
 
-def test_a_killed_driver_is_resumed_by_the_same_command(data: str, undisturbed: pa.Table, tmp_path: Path) -> None:
+def test_a_killed_driver_is_resumed_by_the_same_command(
+    training: Training, undisturbed: pa.Table, tmp_path: Path
+) -> None:
     for step in (3, 9):
-        job = start(data, str(tmp_path))
+        job = training.start(str(tmp_path))
         wait_for_checkpoint(job, str(tmp_path), step)
         time.sleep(random.uniform(0, 1))
         kill_with_children(job)
-    assert start(data, str(tmp_path)).wait(600) == 0
+    assert training.start(str(tmp_path)).wait(600) == 0
     assert_same_bits(read_steps(str(tmp_path)), undisturbed)
 
 
 def test_a_store_that_is_gone_for_20_s_during_a_checkpoint_only_delays(
-    data: str, undisturbed: pa.Table, s3: S3Server
+    training: Training, undisturbed: pa.Table, s3: S3Server
 ) -> None:
     output = "s3://bucket/run"
-    job = start(data, output)
+    job = training.start(output)
     wait_for_checkpoint(job, output, 3)
     s3.stop(signal.SIGKILL)
     time.sleep(20)
@@ -130,12 +148,12 @@ def test_a_store_that_is_gone_for_20_s_during_a_checkpoint_only_delays(
 
 
 def test_two_workers_crash_and_one_goes_on_with_the_same_samples(
-    data: str, undisturbed: pa.Table, tmp_path: Path
+    training: Training, undisturbed: pa.Table, tmp_path: Path
 ) -> None:
-    job = start(data, str(tmp_path), num_workers=2)
+    job = training.start(str(tmp_path), num_workers=2)
     wait_for_checkpoint(job, str(tmp_path), 6)
     kill_with_children(job)
-    assert start(data, str(tmp_path)).wait(600) == 0
+    assert training.start(str(tmp_path)).wait(600) == 0
     assert_same_samples(read_steps(str(tmp_path)), undisturbed)
 
 
@@ -144,14 +162,14 @@ def test_two_workers_crash_and_one_goes_on_with_the_same_samples(
     [(signal.SIGTERM, lambda job: job.terminate()), (signal.SIGINT, lambda job: job.send_signal(signal.SIGINT))],
 )
 def test_a_job_that_is_asked_to_stop_writes_a_checkpoint_first(
-    data: str, undisturbed: pa.Table, tmp_path: Path, number: int, stop: Callable[[subprocess.Popen], None]
+    training: Training, undisturbed: pa.Table, tmp_path: Path, number: int, stop: Callable[[subprocess.Popen], None]
 ) -> None:
-    job = start(data, str(tmp_path))
+    job = training.start(str(tmp_path))
     wait_for_checkpoint(job, str(tmp_path), EVERY)
     stop(job)
     assert job.wait(300) == 130
     done = len(read_steps(str(tmp_path)))
     assert EVERY <= done < STEPS
     assert any(f"step_{done:08}/complete.json" in name for name in list_files(f"{tmp_path}/checkpoints", ".json"))
-    assert start(data, str(tmp_path)).wait(600) == 0
+    assert training.start(str(tmp_path)).wait(600) == 0
     assert_same_bits(read_steps(str(tmp_path)), undisturbed)

@@ -1,0 +1,35 @@
+"""How a training job ends: what it says, and its exit code."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from vpp.train.engine import Outcome
+from vpp.train.ray_train import TrainingFailed
+
+_log = logging.getLogger(__name__)
+
+
+def end_training(train: Callable[[], Outcome], num_steps: int, product: str) -> int:
+    """Trains and says what came of it.
+
+    Args:
+        train: The training.
+        num_steps: Steps that were asked for.
+        product: What is there when all are done, such as `model: out/stage1/model`.
+
+    Returns:
+        0 done, 1 failed (the same command continues), 130 stopped when asked to.
+    """
+    try:
+        outcome = train()
+    except TrainingFailed as error:
+        _log.error("stopped: %s", error)
+        _log.error("the last checkpoint is kept: the same command continues")
+        return 1
+    if not outcome.is_finished:
+        print(f"stopped at step {outcome.step} of {num_steps}: the same command continues")  # noqa: T201
+        return 130
+    print(f"{product} after {outcome.step} steps")  # noqa: T201
+    return 0

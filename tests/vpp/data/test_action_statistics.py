@@ -12,18 +12,18 @@ from numbered_episodes import episode, write_episodes
 
 from pipelines.manifest_rows import statistics
 from schemas.errors import UsageError
-from vpp.data.action_statistics import NumberStatistics, pool_statistics, read_statistics
+from vpp.data.action_statistics import Statistics, action_statistics, pool_statistics, proprio_statistics
 from vpp.data.settings import WindowSettings
 from vpp.data.window_index import WindowIndex
 
 
-def of_values(values: np.ndarray) -> NumberStatistics:
-    return NumberStatistics(len(values), values.mean(0), values.std(0), values.min(0), values.max(0))
+def of_values(values: np.ndarray) -> Statistics:
+    return Statistics(len(values), values.mean(0), values.std(0), values.min(0), values.max(0))
 
 
-def check_equal(found: NumberStatistics, expected: NumberStatistics, **tolerance: float) -> None:
+def check_equal(found: Statistics, expected: Statistics, **tolerance: float) -> None:
     assert found.num_values == expected.num_values
-    for name in ("mean", "std", "min", "max"):
+    for name in ("mean", "std", "low", "high"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), **tolerance)
 
 
@@ -56,7 +56,7 @@ def test_statistics_are_of_the_training_episodes_of_each_dataset(tmp_path: Path)
     index = WindowIndex.read(url, settings)
     trained_on = {name.split(":")[0] for name in index.ids(index.split.train)}
     assert 2 <= len(trained_on) < len(values)
-    found = read_statistics(index, "action"), read_statistics(index, "proprio")
+    found = action_statistics(index), proprio_statistics(index)
     for kind, by_dataset in enumerate(found):
         assert list(by_dataset) == ["a", "b"]
         for dataset, pooled in by_dataset.items():
@@ -68,4 +68,4 @@ def test_episodes_without_statistics_are_told(tmp_path: Path) -> None:
     write_episodes(str(tmp_path), a=[episode("a", 3)])
     index = WindowIndex.read(str(tmp_path), WindowSettings())
     with pytest.raises(UsageError, match=r"manifest part .*a/0.parquet: expected action_mean"):
-        read_statistics(index, "action")
+        action_statistics(index)

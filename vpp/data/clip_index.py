@@ -78,14 +78,12 @@ class ClipIndex(SampleIndex):
     def captions(self, rows: np.ndarray, retry_s: float = 120.0) -> tuple[str, ...]:
         """Captions of some clips, read from their manifest parts: for tens or hundreds, not for all."""
         found: dict[str, str] = {}
-        ids = self.clip_ids(rows)
-        for code in np.unique(self._columns.shard_codes[rows]).tolist():
-            part = self._columns.shards[code][2]
+        for _, part, ids in self.manifest_parts(rows):
             content = retry_passing_faults(lambda part=part: read_bytes(part), f"reading {part}", retry_s)  # type: ignore[misc]
             table = pq.read_table(pa.BufferReader(content), columns=["clip_id", "caption"])
-            table = table.filter(pc.is_in(table["clip_id"], pa.array(ids)))
+            table = table.filter(pc.is_in(table["clip_id"].cast(pa.large_string()), ids))
             found |= dict(zip(table["clip_id"].to_pylist(), table["caption"].to_pylist(), strict=True))
-        return tuple(found[clip_id] for clip_id in ids)
+        return tuple(found[clip_id] for clip_id in self.ids(rows))
 
     def split_validation(self, fraction: float) -> Split:
         """Holds clips out: the sources' own validation splits, else a share of the source episodes.

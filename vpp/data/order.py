@@ -1,8 +1,8 @@
 """The order of training samples, a pure function of (seed, step).
 
 Draw number `step * global_batch + i` takes the i-th sample of a step. Which stream it takes is drawn independently by
-probability; the k-th draw of a stream takes the k-th clip of the stream's permutation for epoch `k // size`, so a
-stream's clips come once an epoch.
+probability; the k-th draw of a stream takes the k-th sample of the stream's permutation for epoch `k // size`, so a
+stream's samples come once an epoch.
 
 All randomness is the raw output of Philox4x64-10 (Salmon et al., 2011), a counter-based generator keyed by a hash of
 the seed and of what the numbers are for. NumPy guarantees a bit generator's raw output from version to version
@@ -24,14 +24,14 @@ _CHUNK_CLIPS = 1 << 20  # bounds what a permutation needs beside its result
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Clips that are drawn with one probability.
+    """Samples that are drawn with one probability.
 
     Attributes:
         name: Its own name; the permutations follow from it, the seed and the size, not from other streams.
-        dataset: The dataset that its clips belong to.
+        dataset: The dataset that its samples belong to.
         probability: Of a draw to take this stream, above 0.
-        rows: Clips in the index, int64 `[size]`, ascending.
-        piece_starts: Where, in `rows`, pieces of adjacent clips of a shard begin, int64, ascending from 0.
+        rows: Samples in the index, int64 `[size]`, ascending.
+        piece_starts: Where, in `rows`, pieces of adjacent samples of a shard begin, int64, ascending from 0.
     """
 
     name: str
@@ -41,12 +41,12 @@ class Stream:
     piece_starts: np.ndarray
 
 
-def piece_starts(shard_codes: np.ndarray, piece_clips: int) -> np.ndarray:
-    """Cuts clips into pieces of at most `piece_clips`, none across two shards.
+def piece_starts(shard_codes: np.ndarray, piece_samples: int) -> np.ndarray:
+    """Cuts samples into pieces of at most `piece_samples`, none across two shards.
 
     Args:
-        shard_codes: The shard of each clip, equal ones adjacent.
-        piece_clips: Longest piece.
+        shard_codes: The shard of each sample, equal ones adjacent.
+        piece_samples: Longest piece.
 
     >>> piece_starts(np.array([0, 0, 0, 0, 0, 3, 3]), 2).tolist()
     [0, 2, 4, 5]
@@ -54,16 +54,16 @@ def piece_starts(shard_codes: np.ndarray, piece_clips: int) -> np.ndarray:
     place = np.arange(len(shard_codes))
     begins_shard = np.append(True, shard_codes[1:] != shard_codes[:-1])
     place_in_shard = place - np.maximum.accumulate(np.where(begins_shard, place, 0))
-    return np.flatnonzero(place_in_shard % piece_clips == 0)
+    return np.flatnonzero(place_in_shard % piece_samples == 0)
 
 
-def permutation(starts: np.ndarray, size: int, window_clips: int, key: tuple[object, ...]) -> np.ndarray:
-    """Shuffles pieces, then clips inside each window of `window_clips` of what results: near draws read near bytes.
+def permutation(starts: np.ndarray, size: int, shuffled_samples: int, key: tuple[object, ...]) -> np.ndarray:
+    """Shuffles pieces, then samples inside each run of `shuffled_samples` of what results: near draws read near bytes.
 
     Args:
         starts: Where pieces begin, ascending from 0.
-        size: Number of clips.
-        window_clips: Length of a window.
+        size: Number of samples.
+        shuffled_samples: Samples that are shuffled together.
         key: Hashed to the key of the generator.
 
     Returns:
@@ -76,12 +76,12 @@ def permutation(starts: np.ndarray, size: int, window_clips: int, key: tuple[obj
     lengths = lengths[order]
     shift = starts[order] - (np.cumsum(lengths) - lengths)
     result = (np.repeat(shift, lengths) + np.arange(size)).astype(dtype)
-    num_at_once = max(1, _CHUNK_CLIPS // window_clips) * window_clips
+    num_at_once = max(1, _CHUNK_CLIPS // shuffled_samples) * shuffled_samples
     for first in range(0, size, num_at_once):
         part = result[first : first + num_at_once]
         keys = generator.random_raw(len(part))
-        full = len(part) // window_clips * window_clips
-        _shuffle_rows(part[:full].reshape(-1, window_clips), keys[:full].reshape(-1, window_clips))
+        full = len(part) // shuffled_samples * shuffled_samples
+        _shuffle_rows(part[:full].reshape(-1, shuffled_samples), keys[:full].reshape(-1, shuffled_samples))
         _shuffle_rows(part[None, full:], keys[None, full:])
     return result
 
@@ -92,22 +92,22 @@ def _shuffle_rows(values: np.ndarray, keys: np.ndarray) -> None:
 
 
 class SampleOrder:
-    """Tells which clips a step takes. Not for several threads at once.
+    """Tells which samples a step takes. Not for several threads at once.
 
     Args:
         streams: What is drawn from; probabilities add up to 1.
         seed: Of the run.
         global_batch: Samples of a step, over all workers.
-        window_clips: Clips that are shuffled together, `piece_clips * shuffle_pieces`.
+        shuffled_samples: Samples that are shuffled together, `piece_samples * shuffle_pieces`.
     """
 
-    def __init__(self, streams: Sequence[Stream], seed: int, global_batch: int, window_clips: int) -> None:
+    def __init__(self, streams: Sequence[Stream], seed: int, global_batch: int, shuffled_samples: int) -> None:
         assert streams
         assert all(stream.probability > 0 and len(stream.rows) for stream in streams)
         self.streams = tuple(streams)
         self.seed = seed
         self.global_batch = global_batch
-        self._window_clips = window_clips
+        self._shuffled_samples = shuffled_samples
         self._thresholds = np.cumsum([stream.probability for stream in streams])
         assert abs(self._thresholds[-1] - 1) < 1e-9
         self._thresholds[-1] = 1.0
@@ -116,7 +116,7 @@ class SampleOrder:
         self._permutations: dict[int, tuple[int, np.ndarray]] = {}
 
     def rows(self, step: int) -> np.ndarray:
-        """The clips of a step, rows of the index, int64 `[global_batch]`."""
+        """The samples of a step, rows of the index, int64 `[global_batch]`."""
         streams, places = self._draws(step * self.global_batch, self.global_batch)
         result = np.empty(self.global_batch, np.int64)
         for number in np.unique(streams).tolist():
@@ -129,7 +129,7 @@ class SampleOrder:
         return result
 
     def epochs(self, step: int) -> dict[str, float]:
-        """How often the clips of each stream were taken before a step, by the stream's name."""
+        """How often the samples of each stream were taken before a step, by the stream's name."""
         first = step * self.global_batch
         block, offset = divmod(first, _BLOCK_DRAWS)
         counts = self._counts(block)
@@ -169,13 +169,13 @@ class SampleOrder:
         return self._num_before[block]
 
     def _permutation(self, number: int, epoch: int) -> np.ndarray:
-        """The order of a stream's clips in an epoch; one epoch of each stream is kept."""
+        """The order of a stream's samples in an epoch; one epoch of each stream is kept."""
         kept = self._permutations.pop(number, None)
         if kept is None or kept[0] != epoch:
             stream = self.streams[number]
             del kept  # one epoch at a time in memory
             key = ("permutation", self.seed, stream.name, epoch)
-            kept = epoch, permutation(stream.piece_starts, len(stream.rows), self._window_clips, key)
+            kept = epoch, permutation(stream.piece_starts, len(stream.rows), self._shuffled_samples, key)
         self._permutations[number] = kept
         return kept[1]
 

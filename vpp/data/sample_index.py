@@ -6,7 +6,7 @@ Rows are in order of (dataset, shard, place in the shard), so neighbours in numb
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -122,6 +122,14 @@ class SampleIndex:
         numbers = np.array([self._columns.members.index(name) for name in members])
         places = np.ix_(numbers, self._entries(rows))
         return self._columns.offsets[places], self._columns.num_bytes[places]
+
+    def manifest_parts(self, rows: np.ndarray) -> Iterator[tuple[str, str, pa.LargeStringArray]]:
+        """Dataset and URL of each manifest part that some samples stand in, and the ids of these clips or episodes."""
+        columns, entries = self._columns, np.unique(self._entries(rows))
+        codes, first = np.unique(columns.shard_codes[entries], return_index=True)
+        for code, of_shard in zip(codes.tolist(), np.split(entries, first)[1:], strict=True):
+            dataset, _, part = columns.shards[code]
+            yield dataset, part, columns.ids.take(pa.array(of_shard))
 
     def models(self, rows: np.ndarray | None = None) -> tuple[FrozenModels, ...]:
         """The distinct frozen models of some samples (all by default), so that a caller can refuse a mismatch."""

@@ -14,7 +14,7 @@ import torch
 
 from schemas.errors import DataError
 from vpp.data.pending_batch import PendingBatch
-from vpp.data.range_reader import RangeRead, RangeReader, plan_reads
+from vpp.data.range_reader import MAX_GAP_BYTES, RangeRead, RangeReader, plan_reads
 from vpp.data.sample_index import SampleIndex
 
 BatchT = TypeVar("BatchT")
@@ -33,12 +33,14 @@ class Wanted:
         rows: Int64.
         members: The tar members' names in the index.
         apart: Whether a sample's members may come by several requests.
-        names: What the batches and the decoder call them; the members' names by default.
+        max_gap_bytes: Ranges of a shard that are at most so far apart are read together.
+        names: What the decoder is told they are; the members' names by default.
     """
 
     rows: np.ndarray
     members: Sequence[str]
     apart: bool = False
+    max_gap_bytes: int = MAX_GAP_BYTES
     names: Sequence[str] = ()
 
 
@@ -133,7 +135,7 @@ class SampleReader(ABC, Generic[BatchT]):
         rows = wanted.rows.tolist()
         ids = self._samples.ids(wanted.rows)
         targets = [_Target(*where, row, name) for where, row, name in zip(places, rows, ids, strict=True)]
-        reads = plan_reads(self._samples, wanted.rows, wanted.members, apart=wanted.apart)
+        reads = plan_reads(self._samples, wanted.rows, wanted.members, wanted.max_gap_bytes, apart=wanted.apart)
         names = wanted.names or wanted.members
         per_task = max(1, len(reads) // (_TASKS_PER_THREAD * self._num_threads))
         for first in range(0, len(reads), per_task):

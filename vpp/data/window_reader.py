@@ -24,6 +24,9 @@ from vpp.data.video_frames import decode_frame
 from vpp.data.window_batch import WindowBatch
 from vpp.data.window_index import WindowIndex
 
+MAX_GAP_BYTES = 16 << 10
+"""Smaller than for clips: latents of other frames, most of an episode, lie between what a window needs."""
+
 
 class WindowReader(SampleReader[WindowBatch]):
     """A pool of threads that fills batches. To be closed, or used in a `with` block.
@@ -53,7 +56,7 @@ class WindowReader(SampleReader[WindowBatch]):
         self._members = (*self._views, ACTIONS_NPY, TEXT_TOKENS_NPY, *([PROPRIO_NPY] if index.proprio_dim else []))
 
     def _wanted(self, rows: np.ndarray) -> Sequence[Wanted]:
-        return [Wanted(rows, self._members, apart=True)]
+        return [Wanted(rows, self._members, apart=True, max_gap_bytes=MAX_GAP_BYTES)]
 
     def _decode(self, name: str, row: int, content: memoryview) -> tuple[str, int, np.ndarray]:
         if name == TEXT_TOKENS_NPY:

@@ -28,3 +28,11 @@ def euler(denoise: Denoise, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tens
         # x + (following - sigma) * (x - denoised) / sigma, in the form that is exact where `following` is 0
         x = denoised + (following / sigma) * (x - denoised)
     return x
+
+
+ddim = euler
+"""DDIM (Song et al. 2021, arXiv 2010.02502), the first-order DPM-Solver (arXiv 2206.00927).
+
+For noise that is added without scaling the data its step `(following / sigma) x - expm1(-h) D(x; sigma)`, with
+`h = ln sigma - ln following`, is Euler's.
+"""

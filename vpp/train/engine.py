@@ -217,7 +217,7 @@ class _Training:
         largest_share = -(-settings.batch_size // world_size)
         num_micro = -(-largest_share // settings.micro_batch_size)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(settings.optimizer, self.step)
+            group["lr"] = learning_rate(settings.optimizer, self.step, settings.steps)
         for number, places in enumerate(np.array_split(np.arange(len(share.positions)), num_micro)):
             weight = 1.0 if len(places) else 0.0  # all workers run the model equally often
             places = places if len(places) else np.array([0])
@@ -257,7 +257,7 @@ class _Training:
                     f"step {step}: expected finite losses and gradients, found loss {losses.mean()} and gradient norm "
                     f"{norm} in {self.run_url}; samples: {', '.join(culprits)}; the last checkpoint is from before"
                 )
-            rate = learning_rate(self.settings.optimizer, step)
+            rate = learning_rate(self.settings.optimizer, step, self.settings.steps)
             records.append(StepRecord(step, float(losses.mean()), norm, rate, ids, datasets, sigmas, losses))
         if not self.log:
             return

@@ -1,6 +1,7 @@
-"""CLIP's text encoder as the published code calls it: 20 tokens, padded with the end token, padding masked inside CLIP.
+"""CLIP's text encoder as the published code calls it: a token sequence for the video model, one vector for the policy.
 
-Source: arXiv 2412.14803 and its public code (`last_hidden_state` of ViT-B/32, width 512).
+Source: arXiv 2412.14803 and its public code (ViT-B/32, width 512). The sequence is `last_hidden_state` of 20 tokens,
+padded with the end token, padding masked inside CLIP; the vector is CLIP's text embedding, pooled and projected.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizerFast
 
 from schemas.encoder import TEXT_TOKENS, TEXT_WIDTH
 from schemas.errors import UsageError
@@ -27,30 +28,64 @@ class ClipTextEncoder:
 
     Args:
         model: CLIP's text model.
+        projection: `[512, width]`, from the pooled state to CLIP's text embedding; None where the weights have none.
         tokenize: Its tokenizer.
         model_id: Name and revision for the manifest.
         is_stand_in: True for random weights.
     """
 
-    def __init__(self, model: CLIPTextModel, tokenize: Tokenize, model_id: str, is_stand_in: bool) -> None:
+    def __init__(
+        self,
+        model: CLIPTextModel,
+        projection: torch.Tensor | None,
+        tokenize: Tokenize,
+        model_id: str,
+        is_stand_in: bool,
+    ) -> None:
         self.model_id = model_id
         self.is_stand_in = is_stand_in
         self._tokenize = tokenize
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = model.eval().requires_grad_(False).to(self._device)
+        self._projection = None if projection is None else projection.detach().to(self._device)
 
     @torch.inference_mode()
     def encode(self, captions: Sequence[str]) -> np.ndarray:
         """Token sequences (`last_hidden_state`) float16 `[N, 20, 512]`; longer captions are cut."""
-        tokens = torch.full((len(captions), TEXT_TOKENS), _END_TOKEN)
-        mask = torch.zeros_like(tokens)
-        for row, caption in enumerate(captions):
-            ids = [_START_TOKEN, *self._tokenize(caption)[: TEXT_TOKENS - 2], _END_TOKEN]
-            tokens[row, : len(ids)] = torch.tensor(ids)
-            mask[row, : len(ids)] = 1
-        states = self._model(input_ids=tokens.to(self._device), attention_mask=mask.to(self._device)).last_hidden_state
+        tokens, mask = self._tokens(captions, TEXT_TOKENS)
+        states = self._model(input_ids=tokens, attention_mask=mask).last_hidden_state
         result: np.ndarray = states.to(torch.float16).cpu().numpy()
         return result
+
+    @torch.inference_mode()
+    def encode_goals(self, captions: Sequence[str]) -> np.ndarray:
+        """CLIP's text embeddings float32 `[N, 512]`: the end token's state, projected, not normalised.
+
+        They read CLIP's whole context of 77 tokens, where `encode` cuts at 20; longer captions are cut.
+
+        Raises:
+            UsageError: If the weights have no `text_projection`, as those of a video model's own text encoder.
+        """
+        if self._projection is None:
+            raise UsageError(
+                f"text encoder {self.model_id}: expected text_projection among its weights for the policy's goals, "
+                "found none; use a whole CLIP model such as openai/clip-vit-base-patch32"
+            )
+        tokens, mask = self._tokens(captions, self._model.config.max_position_embeddings)
+        states = self._model(input_ids=tokens, attention_mask=mask).last_hidden_state
+        pooled = states[torch.arange(len(captions), device=self._device), mask.sum(1) - 1]
+        result: np.ndarray = (pooled @ self._projection.T).float().cpu().numpy()
+        return result
+
+    def _tokens(self, captions: Sequence[str], length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids, padded with the end token, and what of them is no padding `[N, length]`."""
+        tokens = torch.full((len(captions), length), _END_TOKEN)
+        mask = torch.zeros_like(tokens)
+        for row, caption in enumerate(captions):
+            ids = [_START_TOKEN, *self._tokenize(caption)[: length - 2], _END_TOKEN]
+            tokens[row, : len(ids)] = torch.tensor(ids)
+            mask[row, : len(ids)] = 1
+        return tokens.to(self._device), mask.to(self._device)
 
 
 def load_text_encoder(name: str) -> ClipTextEncoder:
@@ -58,41 +93,52 @@ def load_text_encoder(name: str) -> ClipTextEncoder:
 
     Args:
         name: A Hugging Face hub id, a local folder in the same layout, or `tiny`: two random layers of the same
-            width behind the real BPE vocabulary, with a fixed seed; a stand-in for machines without weights.
+            width behind the real BPE vocabulary, and a random projection, with a fixed seed; a stand-in for machines
+            without weights.
 
     Raises:
         UsageError: If there is no such model, or it is not 512 wide.
     """
     if name == STAND_IN:
-        return ClipTextEncoder(_stand_in_model(), _stand_in_tokenizer(), "tiny (random CLIP, seed 0)", is_stand_in=True)
+        model_id = "tiny (random CLIP, seed 0)"
+        return ClipTextEncoder(*_stand_in_model(), _stand_in_tokenizer(), model_id, is_stand_in=True)
     try:
         tokenizer = CLIPTokenizerFast.from_pretrained(name)
-        model = CLIPTextModel.from_pretrained(name, dtype=torch.float32)
+        whole, report = CLIPTextModelWithProjection.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(
             f"--text-encoder {name}: expected a hub id, a local CLIP folder or {STAND_IN}: {reason}"
         ) from error
+    model = whole.text_model
+    has_projection = "text_projection.weight" not in report["missing_keys"]
+    projection: torch.Tensor | None = whole.text_projection.weight if has_projection else None
     if model.config.hidden_size != TEXT_WIDTH:
         raise UsageError(
             f"--text-encoder {name}: expected width {TEXT_WIDTH} (CLIP ViT-B/32), found {model.config.hidden_size}"
         )
-    revision = getattr(model.config, "_commit_hash", None)
+    if projection is not None and len(projection) != TEXT_WIDTH:
+        raise UsageError(
+            f"--text-encoder {name}: expected text_projection to width {TEXT_WIDTH} (CLIP ViT-B/32), found "
+            f"{len(projection)}"
+        )
+    revision = getattr(whole.config, "_commit_hash", None)
 
     def tokenize(caption: str) -> list[int]:
         ids: list[int] = tokenizer(caption, add_special_tokens=False)["input_ids"]
         return ids
 
-    return ClipTextEncoder(model, tokenize, f"{name}@{revision[:12]}" if revision else name, is_stand_in=False)
+    model_id = f"{name}@{revision[:12]}" if revision else name
+    return ClipTextEncoder(model, projection, tokenize, model_id, is_stand_in=False)
 
 
-def _stand_in_model() -> CLIPTextModel:
+def _stand_in_model() -> tuple[CLIPTextModel, torch.Tensor]:
     config = CLIPTextConfig(
         hidden_size=TEXT_WIDTH, intermediate_size=TEXT_WIDTH, num_hidden_layers=2, num_attention_heads=8
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
-        return CLIPTextModel(config)
+        return CLIPTextModel(config), torch.randn(TEXT_WIDTH, TEXT_WIDTH) / TEXT_WIDTH**0.5
 
 
 def _stand_in_tokenizer() -> Tokenize:

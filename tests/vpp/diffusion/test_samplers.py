@@ -9,8 +9,8 @@ import torch
 from diffusers import EulerDiscreteScheduler
 
 from vpp.diffusion.edm import preconditioning
-from vpp.diffusion.samplers import euler
-from vpp.diffusion.sigmas import karras_sigmas
+from vpp.diffusion.samplers import ddim, euler
+from vpp.diffusion.sigmas import exponential_sigmas, karras_sigmas
 
 
 def network(scaled: torch.Tensor, c_noise: torch.Tensor) -> torch.Tensor:
@@ -72,3 +72,39 @@ def test_the_denoiser_is_called_once_a_step_at_the_falling_levels(num_steps: int
     sigmas = karras_sigmas(num_steps)
     euler(denoise, torch.zeros(1), sigmas)
     assert seen == sigmas[:-1].tolist()
+
+
+def linear(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """The denoiser of normal data of mean 1 and standard deviation 0.5."""
+    return 1 + (x - 1) * 0.25 / (0.25 + sigma**2)
+
+
+def test_ddim_is_the_first_order_exponential_integrator_in_the_logarithm_of_the_level() -> None:
+    sigmas = exponential_sigmas(10, 0.001, 80.0).double()
+    x = torch.tensor([90.0, -30.0, 0.5], dtype=torch.float64)
+    expected = x
+    for sigma, following in itertools.pairwise(sigmas):
+        step = sigma.log() - following.log()  # infinite at the end, where the denoised data remain
+        expected = (following / sigma) * expected - torch.expm1(-step) * linear(expected, sigma)
+    torch.testing.assert_close(ddim(linear, x, sigmas), expected)
+
+
+def test_ddim_is_exact_for_a_single_possible_outcome_whatever_the_steps() -> None:
+    goal, x = torch.tensor([0.3, -2.0]), torch.tensor([77.0, 5.0])
+    for num_steps in (1, 2, 10):
+        found = ddim(lambda x, sigma: goal, x, exponential_sigmas(num_steps))
+        torch.testing.assert_close(found, goal)
+
+
+def test_ddim_of_a_linear_denoiser_is_the_product_of_its_steps_and_converges_to_the_flow() -> None:
+    x, flow = torch.tensor([81.0], dtype=torch.float64), 1 + 80.0 * 0.5 / (0.25 + 80.0**2) ** 0.5
+    errors = []
+    for num_steps in (20, 40, 80, 160):
+        sigmas = exponential_sigmas(num_steps, 0.001, 80.0).double()
+        factor = 1.0
+        for sigma, following in itertools.pairwise(sigmas.tolist()):
+            factor *= (0.25 + sigma * following) / (0.25 + sigma**2)
+        found = ddim(linear, x, sigmas)
+        torch.testing.assert_close(found, 1 + (x - 1) * factor)
+        errors.append(abs(float(found) - flow))
+    assert all(later < 0.6 * earlier for earlier, later in itertools.pairwise(errors))

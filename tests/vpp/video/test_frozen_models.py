@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
 from instant_clip_tokenizer import Tokenizer
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from schemas.encoder import same_model
 from schemas.errors import UsageError
@@ -70,6 +70,60 @@ def test_a_local_clip_folder_gives_what_transformers_gives(tmp_path: Path) -> No
     mask = torch.tensor([[1] * 4 + [0] * 16])
     expected = model(input_ids=tokens, attention_mask=mask).last_hidden_state.detach().half().numpy()
     np.testing.assert_allclose(encoder.encode(["ok"]), expected, atol=2e-3)
+
+
+def write_whole_clip_folder(folder: Path, projection_dim: int = 512) -> CLIPModel:
+    """CLIP with both towers, as `openai/clip-vit-base-patch32` is published."""
+    write_clip_folder(folder)
+    text = {"hidden_size": 512, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 8}
+    vision = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    both = {"projection_dim": projection_dim}
+    model = CLIPModel(CLIPConfig(text_config=text | both, vision_config=vision | both, **both)).eval()
+    model.save_pretrained(folder)
+    return model
+
+
+def test_goals_are_clips_projected_text_embeddings_from_its_whole_context(tmp_path: Path) -> None:
+    model = write_whole_clip_folder(tmp_path)
+    encoder = load_text_encoder(str(tmp_path))
+    text_alone = CLIPTextModelWithProjection.from_pretrained(tmp_path).eval()
+    assert torch.equal(text_alone.text_projection.weight, model.text_projection.weight)
+    letters, _ = byte_pairs()
+    captions = ["ok", "o k " * 15, "ok " * 100]
+    ids = torch.full((3, 77), 49407)
+    for row, tokens in enumerate((["o", "k</w>"], ["o</w>", "k</w>"] * 15, ["o", "k</w>"] * 100)):
+        kept = [49406, *(letters[token] for token in tokens[:75]), 49407]
+        ids[row, : len(kept)] = torch.tensor(kept)
+    with torch.inference_mode():
+        expected = text_alone(input_ids=ids).text_embeds.numpy()
+    goals = encoder.encode_goals(captions)
+    assert (goals.shape, goals.dtype) == ((3, 512), np.float32)
+    np.testing.assert_allclose(goals, expected, atol=1e-4)
+    assert np.array_equal(encoder.encode(["o k " * 15]), encoder.encode(["o k " * 16]))  # which cuts at 20 tokens
+    assert not np.allclose(goals[1], encoder.encode_goals(["o k " * 16])[0], atol=1e-4)
+
+
+def test_goals_need_the_projection_of_a_whole_clip(tmp_path: Path) -> None:
+    write_clip_folder(tmp_path)
+    encoder = load_text_encoder(str(tmp_path))
+    with pytest.raises(UsageError, match=r"expected text_projection .* use a whole CLIP model") as error:
+        encoder.encode_goals(["ok"])
+    assert str(tmp_path) in str(error.value)
+
+
+def test_a_projection_to_another_width_is_refused(tmp_path: Path) -> None:
+    write_whole_clip_folder(tmp_path, projection_dim=64)
+    with pytest.raises(UsageError, match="expected text_projection to width 512"):
+        load_text_encoder(str(tmp_path))
+
+
+def test_the_stand_ins_goals_are_a_fixed_projection_and_tell_captions_apart() -> None:
+    first, second = load_text_encoder("tiny"), load_text_encoder("tiny")
+    goals = first.encode_goals(CAPTIONS)
+    assert (goals.shape, goals.dtype) == ((4, 512), np.float32)
+    np.testing.assert_array_equal(goals, second.encode_goals(CAPTIONS))
+    assert not np.allclose(goals[0], goals[1], atol=0.1)
+    assert float(goals.std()) == pytest.approx(1, rel=0.3)
 
 
 def test_captions_are_cut_behind_a_kept_end_token() -> None:

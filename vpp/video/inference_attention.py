@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from vpp.video.inference_layers import GroupNorm, KeysValues, LayerNorm, Linear
+from vpp.video.fused_linear import Linear
+from vpp.video.inference_layers import GroupNorm, KeysValues, LayerNorm
+
+_ROWS = 4096
 
 
 class SelfAttention(nn.Module):
@@ -20,21 +24,19 @@ class SelfAttention(nn.Module):
         self.to_qkv = Linear(torch.cat([attention.to_q.weight, attention.to_k.weight, attention.to_v.weight]))
         self.to_out = Linear(attention.to_out[0].weight, attention.to_out[0].bias)
 
-    def over_pixels(self, x: torch.Tensor) -> torch.Tensor:
-        """Within each frame: `[S, T, P, C]`."""
+    def over_pixels(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        """Within each frame: `[S, T, P, C]`, added to `skip`."""
         query, key, value = self.to_qkv(x.flatten(0, 1)).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         attended = functional.scaled_dot_product_attention(query, key, value)
-        out: torch.Tensor = self.to_out(attended.transpose(1, 2).reshape(x.shape))
-        return out
+        return self.to_out.plus(attended.transpose(1, 2).reshape(x.shape), skip)
 
-    def over_frames(self, x: torch.Tensor) -> torch.Tensor:
-        """Within each pixel's frames: `[S, T, P, C]`."""
+    def over_frames(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        """Within each pixel's frames: `[S, T, P, C]`, added to `skip`."""
         clips = []
         for clip in self.to_qkv(x).unflatten(-1, (3, self.num_heads, -1)):  # so that no axes need to be joined
             query, key, value = clip.permute(2, 1, 3, 0, 4)
             clips.append(functional.scaled_dot_product_attention(query, key, value).permute(2, 0, 1, 3))
-        out: torch.Tensor = self.to_out(torch.stack(clips).reshape(x.shape))
-        return out
+        return self.to_out.plus(torch.stack(clips).reshape(x.shape), skip)
 
 
 class CrossAttention(nn.Module):
@@ -55,13 +57,12 @@ class CrossAttention(nn.Module):
         )
         return key, value
 
-    def forward(self, x: torch.Tensor, caption: KeysValues) -> torch.Tensor:
-        """`[S, T, P, C]`, where each caption belongs to S / B neighbouring clips."""
+    def forward(self, x: torch.Tensor, caption: KeysValues, skip: torch.Tensor) -> torch.Tensor:
+        """`[S, T, P, C]`, where each caption belongs to S / B neighbouring clips; added to `skip`."""
         key, value = caption
         query = self.to_query(x).reshape(len(key), -1, self.num_heads, key.shape[-1]).transpose(1, 2)
         attended = functional.scaled_dot_product_attention(query, key, value)
-        out: torch.Tensor = self.to_out(attended.transpose(1, 2).reshape(x.shape))
-        return out
+        return self.to_out.plus(attended.transpose(1, 2).reshape(x.shape), skip)
 
 
 class FeedForward(nn.Module):
@@ -70,14 +71,13 @@ class FeedForward(nn.Module):
     def __init__(self, layers: Any) -> None:
         super().__init__()
         gated, _, out = layers.net
-        self.to_hidden = Linear(gated.proj.weight, gated.proj.bias)
+        hidden_and_gate = zip(gated.proj.weight.chunk(2), gated.proj.bias.chunk(2), strict=True)
+        self.to_hidden, self.to_gate = (Linear(weight, bias) for weight, bias in hidden_and_gate)
         self.to_out = Linear(out.weight, out.bias)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Of the same shape."""
-        hidden, gate = self.to_hidden(x).chunk(2, dim=-1)
-        out: torch.Tensor = self.to_out(hidden * functional.gelu(gate))
-        return out
+    def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        """Of the same shape, added to `skip`."""
+        return self.to_out.plus(self.to_hidden.times(x, self.to_gate.gelu(x)), skip)
 
 
 class TransformerLayer(nn.Module):
@@ -99,16 +99,37 @@ class TransformerLayer(nn.Module):
     def forward(
         self, x: torch.Tensor, positions: torch.Tensor, caption: KeysValues, time_caption: KeysValues
     ) -> torch.Tensor:
-        """`[S, T, P, C]`, with `positions` of the frames `[T, 1, C]`."""
-        x = x + self.attention.over_pixels(self.norm_1(x))
-        x = x + self.to_caption(self.norm_2(x), caption)
-        x = x + self.feed_forward(self.norm_3(x))
-        y = x + positions
-        y = y + self.time_feed_in(self.time_norm_in(y))
-        y = y + self.time_attention.over_frames(self.time_norm_1(y))
-        y = y + self.time_to_caption(self.time_norm_2(y), time_caption)
-        y = y + self.time_feed_forward(self.time_norm_3(y))
-        return torch.lerp(y, x, self.share_of_space)
+        """`[S, T, P, C]`, which it writes over, with `positions` of the frames `[T, 1, C]`."""
+        for part, told in _parts(x, 1, caption):
+            y = self.attention.over_pixels(self.norm_1(part), part)
+            y = self.to_caption(self.norm_2(y), told, y)
+            part.copy_(self.feed_forward(self.norm_3(y), y))
+        for part, told in _parts(x, 2, time_caption):
+            y = part + positions
+            y = self.time_feed_in(self.time_norm_in(y), y)
+            y = self.time_attention.over_frames(self.time_norm_1(y), y)
+            y = self.time_to_caption(self.time_norm_2(y), told, y)
+            y = self.time_feed_forward(self.time_norm_3(y), y)
+            part.lerp_(y, 1 - self.share_of_space)
+        return x
+
+
+def _parts(x: torch.Tensor, axis: int, caption: KeysValues) -> Iterator[tuple[torch.Tensor, KeysValues]]:
+    """Clips `[S, T, P, C]` in parts along an axis, each with its captions; on a GPU as a whole.
+
+    A CPU works on what its caches hold, and memory that is asked for in small pieces is used again, where for large
+    ones the system clears new pages each time: half of a feed-forward layer's time at 32x32.
+    """
+    num_clips, frames, pixels, _ = x.shape
+    if x.device.type != "cpu" or num_clips * frames * pixels <= _ROWS:
+        yield x, caption
+        return
+    size = max(1, _ROWS * x.shape[axis] // (frames * pixels))
+    per_caption = num_clips // len(caption[0])
+    for number in range(num_clips):
+        key, value = (tensor[number // per_caption, None] for tensor in caption)
+        for part in torch.split(x[number, None], size, dim=axis):
+            yield part, (key, value)
 
 
 class Transformer(nn.Module):
@@ -148,5 +169,4 @@ class Transformer(nn.Module):
         y = self.proj_in(self.norm(x.flatten(0, 1))).reshape(*x.shape[:2], -1, self.positions.shape[-1])
         for layer, space, time in zip(self.layers, captions[::2], captions[1::2], strict=True):
             y = layer(y, self.positions, space, time)
-        out: torch.Tensor = x + self.proj_out(y).reshape(x.shape)
-        return out
+        return self.proj_out.plus(y.reshape(x.shape), x)

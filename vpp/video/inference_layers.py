@@ -21,10 +21,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from vpp.video.fused_linear import Linear
+
 KeysValues = tuple[torch.Tensor, torch.Tensor]
 """Of a caption for one attention: `[B, heads, L, C / heads]` each."""
 TimeBiases = tuple[torch.Tensor, torch.Tensor]
 """Of a residual block's first convolution in space and in time, with the time embedding: `[C]` each."""
+
+
+_SMALL = 9
+"""Pixels."""
 
 
 class PlaneConvolution(nn.Module):
@@ -49,9 +55,24 @@ class PlaneConvolution(nn.Module):
     def forward(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """`[N, H', W', C']`; another bias may take the place of its own."""
         bias = self.bias if bias is None else bias
+        if (
+            x.device.type == "cpu"
+            and self.stride == 1
+            and max(x.shape[1:3]) <= _SMALL
+            and min(self.weight.shape[2:]) > 1
+        ):
+            return self._as_matrix_product(x, bias)
         return functional.conv2d(x.permute(0, 3, 1, 2), self.weight, bias, self.stride, self.padding).permute(
             0, 2, 3, 1
         )
+
+    def _as_matrix_product(self, x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """The same with each pixel's neighbours gathered: oneDNN's convolutions of small pictures are slower."""
+        height, width = self.weight.shape[2:]
+        rows, columns = self.padding
+        padded = functional.pad(x, (0, 0, columns, columns, rows, rows))
+        neighbours = padded.unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3).flatten(3)
+        return functional.linear(neighbours, self.weight.permute(0, 2, 3, 1).flatten(1), bias)
 
 
 class EnlargingConvolution(nn.Module):
@@ -124,24 +145,12 @@ class ResidualBlock(nn.Module):
         """`[S, T, H, W, C]` to `[S, T, H, W, C']`."""
         clips, frames, height, width, _ = x.shape
         planes = x.flatten(0, 1)
-        changed = self.convolution_2(self.norm_2(self.convolution_1(self.norm_1(planes), biases[0])))
-        y: torch.Tensor = changed + (planes if self.skip is None else self.skip(planes))
+        y: torch.Tensor = self.convolution_2(self.norm_2(self.convolution_1(self.norm_1(planes), biases[0])))
+        y = y + planes if self.skip is None else self.skip.plus(planes, y)
         along_time = y.reshape(clips, frames, height * width, -1)
         changed = self.time_convolution_1(self.time_norm_1(along_time), biases[1])
         y = along_time + self.time_convolution_2(self.time_norm_2(changed))
         return y.reshape(clips, frames, height, width, -1)
-
-
-class Linear(nn.Module):
-    """A linear layer of a frozen weight."""
-
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
-        super().__init__()
-        self.weight, self.bias = _frozen(weight), None if bias is None else _frozen(bias)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """`[..., C]` to `[..., C']`."""
-        return functional.linear(x, self.weight, self.bias)
 
 
 class LayerNorm(nn.Module):

@@ -177,7 +177,7 @@ def test_every_comparison_is_one_setting(data: str, model: Path, tmp_path: Path,
         ("--loading.cameras top", "cameras: expected top in every episode, found front, wrist"),
         ("--loading.mixture kitchens=1", "kitchens"),
         ("--features.blocks 7", "expected up-blocks from 0 to 3|expected an up-block from 0 to 3"),
-        ("--text-encoder nowhere", "--text-encoder nowhere"),
+        ("--text-encoder /nowhere", "--text-encoder /nowhere"),
         ("--codec nowhere", "nowhere"),
     ],
 )

@@ -157,7 +157,7 @@ def test_a_stopped_training_ends_with_the_bits_of_one_that_was_not(data: str, mo
     [
         "--features.encoder vae", "--features.encoder random", "--video-former.kind 2d", "--video-former.kind none",
         "--features.aggregate last", "--features.num-steps 2", "--features.future-frames one", "--features.blocks 3",
-        "--loading.cameras wrist", "--loading.data-fraction 0.5", "--loading.proprio", "--no-cache-features",
+        "--loading.cameras wrist", "--loading.data-fraction 0.5", "--loading.proprio", "--no-cache-features", "--train.precision bf16",
         "--denoiser.compat.causal-cross-attention --denoiser.compat.no-action-positions",
     ],
 )  # fmt: skip

@@ -212,3 +212,15 @@ def test_the_lines_of_the_readme_act(data: str, model: Path, tmp_path: Path) -> 
     shown: dict[str, Any] = {}
     exec(block.replace("out/demo/stage2", str(tmp_path)).replace("corner2", "front"), shown)
     assert (tuple(shown["action"].shape), tuple(shown["chunk"].shape)) == ((1, 4), (1, 4, 4))
+
+
+def test_the_schedule_moves_unless_it_is_inert_as_published(data: str, model: Path, tmp_path: Path) -> None:
+    options = f"{OPTIONS} --train.optimizer.schedule tri_stage --train.optimizer.warmup-steps 0 --features.encoder vae"
+    train_here(settings(data, model, tmp_path / "moves", options))
+    train_here(settings(data, model, tmp_path / "inert", f"{options} --denoiser.compat.lr-schedule-inert"))
+    moves, inert = (read_steps(str(tmp_path / name))["learning_rate"].to_pylist() for name in ("moves", "inert"))
+    assert moves[0] == pytest.approx(1e-4)  # a tenth: with 4 steps the warm-up is the first
+    assert moves[1:] == sorted(moves[1:], reverse=True)
+    assert moves[-1] < moves[1] / 2
+    assert set(inert) == {max(inert)}
+    assert max(inert) == 1e-3

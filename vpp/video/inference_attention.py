@@ -12,7 +12,8 @@ from torch.nn import functional
 from vpp.video.fused_linear import Linear
 from vpp.video.inference_layers import GroupNorm, KeysValues, LayerNorm
 
-_ROWS = 4096
+_NUMBERS = 8192 * 320
+"""Of a part that a CPU works on; half or twice as many take within 5 % of it, a quarter 13 % more."""
 
 
 class SelfAttention(nn.Module):
@@ -120,13 +121,12 @@ def _parts(x: torch.Tensor, axis: int, caption: KeysValues) -> Iterator[tuple[to
     A CPU works on what its caches hold, and memory that is asked for in small pieces is used again, where for large
     ones the system clears new pages each time: half of a feed-forward layer's time at 32x32.
     """
-    num_clips, frames, pixels, _ = x.shape
-    if x.device.type != "cpu" or num_clips * frames * pixels <= _ROWS:
+    if x.device.type != "cpu" or x.numel() <= _NUMBERS:
         yield x, caption
         return
-    size = max(1, _ROWS * x.shape[axis] // (frames * pixels))
-    per_caption = num_clips // len(caption[0])
-    for number in range(num_clips):
+    size = max(1, _NUMBERS * x.shape[axis] // x[0].numel())
+    per_caption = len(x) // len(caption[0])
+    for number in range(len(x)):
         key, value = (tensor[number // per_caption, None] for tensor in caption)
         for part in torch.split(x[number, None], size, dim=axis):
             yield part, (key, value)

@@ -33,7 +33,7 @@ def model() -> TransformerSpatioTemporalModel:
 def test_a_transformer_in_parts_is_that_of_diffusers(
     model: TransformerSpatioTemporalModel, rows: int, num_captions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vpp.video.inference_attention._ROWS", rows)
+    monkeypatch.setattr("vpp.video.inference_attention._NUMBERS", 32 * rows)
     x, states = random(4, 3, 3, 5, 32), random(num_captions, 7, 24, seed=1)
     of_frames = states.repeat_interleave(12 // num_captions, 0)
     with torch.no_grad():

@@ -89,7 +89,7 @@ def make_streams(
         for name, (share, of_stream) in parts.items():
             starts = piece_starts(index.shard_codes_of(of_stream), piece_samples)
             streams.append(Stream(name, dataset, share, of_stream, starts))
-            logger.info("stream %s: %d %ss, probability %.4f", name, len(of_stream), index.noun, share)
+            logger.info("stream %s: %d samples, probability %.4f", name, len(of_stream), share)
     return streams
 
 

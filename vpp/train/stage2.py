@@ -38,7 +38,6 @@ from vpp.train.snapshot import load_average
 from vpp.train.stage2_settings import Stage2Settings
 from vpp.train.worker import Worker
 from vpp.video.model_folder import find_model, loadable_name
-from vpp.video.plane_convolution import use_plane_convolutions
 from vpp.video.text_encoder import load_text_encoder
 from vpp.video.vae import codec_id
 
@@ -155,7 +154,8 @@ def _plan(settings: Stage2Settings) -> _Plan:
 
 
 def _load_perception(settings: Stage2Settings, device: torch.device) -> Perception:
-    return load_perception(settings.video_model, settings.codec, settings.features, device, settings.model)
+    dtype = torch.bfloat16 if settings.train.precision == "bf16" else torch.float32
+    return load_perception(settings.video_model, settings.codec, settings.features, device, settings.model, dtype)
 
 
 def _check_fits(settings: Stage2Settings, data: PolicyData, perception: Perception) -> None:
@@ -187,8 +187,6 @@ def _train(settings: Stage2Settings, plan: _Plan, worker: Worker) -> Outcome:
     data = open_policy_data(settings.data, settings.loading, settings.normalise_actions, settings.normalise_proprio)
     check_same({"data": data.index.fingerprint}, {"data": plan.fixed["data"]}, settings.output)
     perception = _load_perception(settings, worker.device)
-    if worker.device.type == "cpu":
-        use_plane_convolutions(perception.vae)
     torch.manual_seed(settings.train.seed)  # the same weights in every worker
     network = make_network(plan.config).to(worker.device).train()
     cache = FeatureCache(len(data.index)) if settings.cache_features else None

@@ -129,11 +129,12 @@ class FeatureExtractor(nn.Module):
             raise ValueError(
                 f"expected image={'an embedding' if config.image_condition else None}, found {type(image)}"
             )
-        states = cross_attention_states(text, position_encode=config.position_encode, image=image)
-        fps = config.fps if self.settings.fps is None else self.settings.fps
-        ids = time_ids(fps, config.motion_bucket_id, torch.zeros(1, device=text.device))[0]
-        c_noise = preconditioning(self._sigmas(), config.sigma_data).c_noise.to(text.device)
-        return Instruction(self.unet.captions(states), tuple(self.unet.biases(level, ids) for level in c_noise))
+        with torch.autocast(text.device.type, enabled=False):  # in the type of the weights, whatever the training does
+            states = cross_attention_states(text.float(), position_encode=config.position_encode, image=image)
+            fps = config.fps if self.settings.fps is None else self.settings.fps
+            ids = time_ids(fps, config.motion_bucket_id, torch.zeros(1, device=text.device))[0]
+            c_noise = preconditioning(self._sigmas(), config.sigma_data).c_noise.to(text.device)
+            return Instruction(self.unet.captions(states), tuple(self.unet.biases(level, ids) for level in c_noise))
 
     def _sigmas(self) -> torch.Tensor:
         """Noise levels of the steps that are run."""

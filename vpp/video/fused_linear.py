@@ -21,19 +21,23 @@ class Linear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`[..., C]` to `[..., C']`."""
-        return self._fused("none", x) if _has_kernels(x) else functional.linear(x, self.weight, self.bias)
+        return self._fused("none", x) if self._has_kernels(x) else functional.linear(x, self.weight, self.bias)
 
     def gelu(self, x: torch.Tensor) -> torch.Tensor:
         """With GELU behind it."""
-        return self._fused("gelu", x) if _has_kernels(x) else functional.gelu(self.forward(x))
+        return self._fused("gelu", x) if self._has_kernels(x) else functional.gelu(self.forward(x))
 
     def times(self, x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
         """Multiplied by a factor `[..., C']`."""
-        return self._fused("mul", x, factor) if _has_kernels(x) else self.forward(x) * factor
+        return self._fused("mul", x, factor) if self._has_kernels(x) else self.forward(x) * factor
 
     def plus(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         """Added to another `[..., C']`."""
-        return self._fused("add", x, other) if _has_kernels(x) else self.forward(x) + other
+        return self._fused("add", x, other) if self._has_kernels(x) else self.forward(x) + other
+
+    def _has_kernels(self, x: torch.Tensor) -> bool:
+        """PyTorch builds and processors without these kernels compute the same plainly."""
+        return _IS_SUPPORTED and x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.bfloat16
 
     def _fused(self, behind: str, x: torch.Tensor, other: torch.Tensor | None = None) -> torch.Tensor:
         kernel = torch.ops.mkldnn._linear_pointwise
@@ -46,8 +50,3 @@ class Linear(nn.Module):
 
 
 _IS_SUPPORTED = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
-def _has_kernels(x: torch.Tensor) -> bool:
-    """PyTorch builds and processors without these kernels compute the same plainly."""
-    return _IS_SUPPORTED and x.device.type == "cpu" and x.dtype == torch.bfloat16

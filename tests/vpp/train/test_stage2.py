@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -157,7 +159,7 @@ def test_a_stopped_training_ends_with_the_bits_of_one_that_was_not(data: str, mo
     [
         "--features.encoder vae", "--features.encoder random", "--video-former.kind 2d", "--video-former.kind none",
         "--features.aggregate last", "--features.num-steps 2", "--features.future-frames one", "--features.blocks 3",
-        "--loading.cameras wrist", "--loading.data-fraction 0.5", "--loading.proprio", "--no-cache-features",
+        "--loading.cameras wrist", "--loading.data-fraction 0.5", "--loading.proprio", "--no-cache-features", "--train.precision bf16",
         "--denoiser.compat.causal-cross-attention --denoiser.compat.no-action-positions",
     ],
 )  # fmt: skip
@@ -198,3 +200,15 @@ def test_episodes_of_another_text_encoder_are_refused(model: Path, tmp_path: Pat
     write_episode_dataset(str(tmp_path / "data"), {"blocks": 2}, latent_codec=codec, text_encoder="clip@0123456789ab")
     with pytest.raises(UsageError, match="expected episodes of the video model's text encoder 'tiny"):
         run_stage2(settings(tmp_path / "data", model, tmp_path / "run"))
+
+
+def test_the_lines_of_the_readme_act(data: str, model: Path, tmp_path: Path) -> None:
+    short = OPTIONS.replace("--train.steps 4", "--train.steps 1").replace(
+        "--train.validate-every 2", "--train.validate-every 0"
+    )
+    train_here(settings(data, model, tmp_path, f"{short} --loading.cameras front --loading.mixture blocks=1"))
+    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text()
+    (block,) = [text for text in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "select_action" in text]
+    shown: dict[str, Any] = {}
+    exec(block.replace("out/demo/stage2", str(tmp_path)).replace("corner2", "front"), shown)
+    assert (tuple(shown["action"].shape), tuple(shown["chunk"].shape)) == ((1, 4), (1, 4, 4))

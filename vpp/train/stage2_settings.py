@@ -104,8 +104,8 @@ def preset_settings(settings: Stage2Settings) -> Stage2Settings:
         cache_features=True,
         train=TrainSettings(
             steps=300,
-            batch_size=32,
-            micro_batch_size=32,
+            batch_size=16,
+            micro_batch_size=16,
             gradient_checkpointing=False,
             ema_decay=0.99,
             checkpoint_every=100,

@@ -23,9 +23,9 @@ demo: $(VENV)/.installed  ## the whole path on demonstrations that it records it
 	$(BIN)/python jobs/stage1.py --preset tiny --data $(OUT)/demo --output $(OUT)/demo/stage1 --codec train \
 	  --small-codec.steps 100 --train.steps 20 --train.batch-size 2 --train.micro-batch-size 2
 	$(BIN)/python jobs/stage2.py --preset tiny --data $(OUT)/demo --video-model $(OUT)/demo/stage1 \
-	  --output $(OUT)/demo/stage2 --train.steps 30 --validation.num-windows 16
+	  --output $(OUT)/demo/stage2 --train.steps 60
 	@echo "summary: $(OUT)/demo/summary.json; predicted beside true videos: $(OUT)/demo/stage1/previews"
-	@echo "policy: $(OUT)/demo/stage2/policy (30 steps: no better than a constant action yet)"
+	@echo "policy: $(OUT)/demo/stage2/policy"
 
 test: $(VENV)/.installed check  ## lint, types, import boundaries, all quick tests
 	$(BIN)/python -m pytest -m "not slow" -n 2

@@ -16,7 +16,9 @@ def main() -> int:
     settings = load_settings(Stage1Settings, "stage1", defaults_for=preset_settings)
     logging.info("settings: %s", json.dumps(to_mapping(settings)))
     product = f"model: {join(settings.output, 'model')}"
-    return end_training(partial(run_stage1, settings), settings.train.steps, product)
+    code, message = end_training(partial(run_stage1, settings), settings.train.steps, product)
+    print(message)
+    return code
 
 
 if __name__ == "__main__":

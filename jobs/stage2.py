@@ -16,7 +16,9 @@ def main() -> int:
     settings = load_settings(Stage2Settings, "stage2", defaults_for=preset_settings)
     logging.info("settings: %s", json.dumps(to_mapping(settings)))
     product = f"policy: {join(settings.output, 'policy')}"
-    return end_training(partial(run_stage2, settings), settings.train.steps, product)
+    code, message = end_training(partial(run_stage2, settings), settings.train.steps, product)
+    print(message)
+    return code
 
 
 if __name__ == "__main__":

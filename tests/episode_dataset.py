@@ -23,6 +23,7 @@ def write_episode_dataset(
     cameras: Sequence[str] = ("front", "wrist"),
     action_dim: int = 4,
     episodes_per_shard: int = 3,
+    split: str = "train",
 ) -> None:
     """Episodes of two captions, whose actions follow from the caption and from what the first camera shows."""
     for number, (dataset, count) in enumerate(num_episodes.items()):
@@ -50,7 +51,7 @@ def write_episode_dataset(
                 for what in ("mean", "std", "min", "max")
             }
             columns = {
-                "source_episode": f"episode {episode}", "caption": f"task {task}", "level": "episode",
+                "split": split, "source_episode": f"episode {episode}", "caption": f"task {task}", "level": "episode",
                 "start_frame": 0, "end_frame": num_frames, "cameras": list(cameras), "num_frames": num_frames,
                 "num_actions": num_frames, "action_dim": action_dim, "proprio_dim": 3, "text_encoder": text_encoder,
                 "latent_codec": latent_codec, "text_encoder_is_stand_in": True, "latent_codec_is_stand_in": True,

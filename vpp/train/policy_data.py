@@ -79,6 +79,13 @@ def open_policy_data(
     latent_codec = _only("latent codec", {of_some.latent_codec for of_some in models}, url) if has_latents else ""
     training_order(index, index.split.train, settings, seed=0, global_batch=1)  # a wrong mixture is told now
     actions = action_statistics(index)
+    judged = {index.datasets[code] for code in np.unique(index.dataset_codes_of(index.split.validation)).tolist()}
+    if not judged <= set(actions):
+        raise UsageError(
+            f"--data {url}: expected episodes to train on in every dataset, found only held-out ones in "
+            f"{', '.join(sorted(judged - set(actions)))}; leave it out with --loading.mixture or set "
+            "--loading.validation-fraction 0"
+        )
     proprio = proprio_statistics(index) if settings.proprio else {}
     action_normalisers = _normalisers(normalise_actions, actions)
     return PolicyData(

@@ -187,6 +187,8 @@ def _train(settings: Stage2Settings, plan: _Plan, worker: Worker) -> Outcome:
     data = open_policy_data(settings.data, settings.loading, settings.normalise_actions, settings.normalise_proprio)
     check_same({"data": data.index.fingerprint}, {"data": plan.fixed["data"]}, settings.output)
     perception = _load_perception(settings, worker.device)
+    told = {"video_model_hash": plan.config.video_model_hash}
+    check_same({"video_model_hash": perception.hash}, told, settings.output)
     torch.manual_seed(settings.train.seed)  # the same weights in every worker
     network = make_network(plan.config).to(worker.device).train()
     cache = FeatureCache(len(data.index)) if settings.cache_features else None

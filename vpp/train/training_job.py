@@ -11,8 +11,8 @@ from vpp.train.ray_train import TrainingFailed
 _log = logging.getLogger(__name__)
 
 
-def end_training(train: Callable[[], Outcome], num_steps: int, product: str) -> int:
-    """Trains and says what came of it.
+def end_training(train: Callable[[], Outcome], num_steps: int, product: str) -> tuple[int, str]:
+    """Trains and tells what came of it.
 
     Args:
         train: The training.
@@ -20,16 +20,13 @@ def end_training(train: Callable[[], Outcome], num_steps: int, product: str) -> 
         product: What is there when all are done, such as `model: out/stage1/model`.
 
     Returns:
-        0 done, 1 failed (the same command continues), 130 stopped when asked to.
+        The exit code (0 done, 1 failed, 130 stopped when asked to), and the line to end with.
     """
     try:
         outcome = train()
     except TrainingFailed as error:
         _log.error("stopped: %s", error)
-        _log.error("the last checkpoint is kept: the same command continues")
-        return 1
+        return 1, "failed: the last checkpoint is kept, the same command continues"
     if not outcome.is_finished:
-        print(f"stopped at step {outcome.step} of {num_steps}: the same command continues")  # noqa: T201
-        return 130
-    print(f"{product} after {outcome.step} steps")  # noqa: T201
-    return 0
+        return 130, f"stopped at step {outcome.step} of {num_steps}: the same command continues"
+    return 0, f"{product} after {outcome.step} steps"

@@ -224,3 +224,11 @@ def test_the_schedule_moves_unless_it_is_inert_as_published(data: str, model: Pa
     assert moves[-1] < moves[1] / 2
     assert set(inert) == {max(inert)}
     assert max(inert) == 1e-3
+
+
+def test_a_dataset_that_is_only_held_out_is_named(model: Path, tmp_path: Path) -> None:
+    codec = json.loads((model / "model" / "vpp.json").read_text())["latent_codec"]
+    write_episode_dataset(str(tmp_path / "data"), {"blocks": 2}, latent_codec=codec)
+    write_episode_dataset(str(tmp_path / "data"), {"rooms": 2}, latent_codec=codec, split="validation")
+    with pytest.raises(UsageError, match="found only held-out ones in rooms"):
+        run_stage2(settings(tmp_path / "data", model, tmp_path / "run"))

@@ -61,7 +61,9 @@ class CollectSettings:
         cameras: MetaWorld's names of cameras.
         image_size: Height and width of the pictures in pixels.
         steps_after_success: How long an episode goes on once the task is solved.
-        seed: Decides where objects and goals lie in every episode.
+        action_noise: Standard deviation of Gaussian noise added to the actions that are executed, in [-1, 1]; those
+            that are recorded are the expert's own.
+        seed: Decides where objects and goals lie in every episode, and the noise.
         num_workers: Episodes recorded at the same time, one CPU each; 0 for as many as there are CPUs.
     """
 
@@ -71,6 +73,7 @@ class CollectSettings:
     cameras: tuple[str, ...] = ("corner2",)
     image_size: int = 256
     steps_after_success: int = 10
+    action_noise: float = 0.0
     seed: int = 0
     num_workers: int = 0
 
@@ -111,6 +114,8 @@ def _check(settings: CollectSettings) -> None:
         raise UsageError(f"--cameras: expected different ones of {', '.join(CAMERAS)}, found {found}")
     if settings.image_size < 16 or settings.image_size % 2:
         raise UsageError(f"--image-size: expected an even number of at least 16, found {settings.image_size}")
+    if not 0 <= settings.action_noise < float("inf"):
+        raise UsageError(f"--action-noise: expected a number of at least 0, found {settings.action_noise}")
     for name, least in (("episodes_per_task", 1), ("steps_after_success", 0), ("seed", 0), ("num_workers", 0)):
         if getattr(settings, name) < least:
             option = f"--{name.replace('_', '-')}"
@@ -149,9 +154,11 @@ def _claim(output: str, request: dict[str, Any]) -> None:
 
 def _compare(output: str, found: dict[str, Any], expected: dict[str, Any]) -> None:
     for section, values in expected.items():
-        different = [name for name, value in values.items() if found[section].get(name) != value]
+        # a setting that was not there yet had its default's effect
+        known = {name: found[section].get(name, getattr(CollectSettings, name, None)) for name in values}
+        different = [name for name, value in values.items() if known[name] != value]
         if different:
-            was = ", ".join(f"{name} {found[section].get(name)!r}" for name in different)
+            was = ", ".join(f"{name} {known[name]!r}" for name in different)
             now = ", ".join(f"{name} {values[name]!r}" for name in different)
             raise UsageError(f"--output {output}: holds episodes with {was}; now {now}; name another folder")
 
@@ -199,7 +206,8 @@ def record_episodes(settings: CollectSettings, task: str, numbers: list[int]) ->
     seeds = [episode_seed(settings.seed, task, number) for number in numbers]
     with environment(task, seeds[0], settings.cameras, settings.image_size) as env:
         for number, seed in zip(numbers, seeds, strict=True):
-            save(_url(settings.output, task, number), record(env, seed, settings.steps_after_success))
+            episode = record(env, seed, settings.steps_after_success, settings.action_noise)
+            save(_url(settings.output, task, number), episode)
     return len(numbers)
 
 

@@ -1,4 +1,8 @@
-"""Demonstrations of MetaWorld's scripted experts, step by step, ending soon after success."""
+"""Demonstrations of MetaWorld's scripted experts, step by step, ending soon after success.
+
+Noise may be added to what is executed, not to what is recorded, so that the expert shows how it comes back from where
+it would not have gone itself: DART, Laskey et al. 2017 (arXiv 1703.09327).
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ class Step:
     Attributes:
         pictures: uint8 `[H, W, 3]` by camera, before the action.
         state: float32 `[4]`: the hand's x, y, z in metres and the gripper's opening, before the action.
-        action: float32 `[4]` in [-1, 1], as it was applied.
+        action: float32 `[4]` in [-1, 1], the expert's own; with action noise another one was applied.
         solved: Whether the task is solved after this action, or was before.
     """
 
@@ -42,20 +46,25 @@ def episode_seed(seed: int, task: str, number: int) -> int:
     return int.from_bytes(digest[:4], "little") % 2**31 * SEEDS_PER_DRAW + number
 
 
-def demonstrate(env: MetaWorldEnv, seed: int, steps_after_success: int) -> Iterator[Step]:
+def demonstrate(env: MetaWorldEnv, seed: int, steps_after_success: int, action_noise: float = 0.0) -> Iterator[Step]:
     """Runs the expert of the environment's task for one episode, of `MAX_STEPS` steps at most.
 
     Args:
         env: The environment; it is reset.
-        seed: Decides where objects and goal lie.
+        seed: Decides where objects and goal lie, and the noise.
         steps_after_success: How long to go on once the task is solved.
+        action_noise: Standard deviation of the Gaussian noise added to what is executed.
     """
+    noise = np.random.default_rng(seed)
     policy, observation = expert(env.task), env.reset(seed)
     solved, left = False, MAX_STEPS
     while left > 0:
         pictures, state = env.render(), observation[:PROPRIO_DIM].astype(np.float32)
         action = np.clip(policy.get_action(observation), -1.0, 1.0).astype(np.float32)
-        observation, solved_now = env.step(action)
+        executed = action
+        if action_noise:
+            executed = np.clip(action + action_noise * noise.standard_normal(action.shape), -1.0, 1.0)
+        observation, solved_now = env.step(executed)
         left -= 1
         if solved_now and not solved:
             solved, left = True, min(left, steps_after_success)

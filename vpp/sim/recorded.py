@@ -15,12 +15,12 @@ from vpp.sim.lerobot_writer import RecordedEpisode
 from vpp.sim.metaworld import CONTROL_HZ, INSTRUCTIONS, MetaWorldEnv
 
 
-def record(env: MetaWorldEnv, seed: int, steps_after_success: int) -> RecordedEpisode | None:
+def record(env: MetaWorldEnv, seed: int, steps_after_success: int, action_noise: float = 0.0) -> RecordedEpisode | None:
     """Runs the expert and encodes what the cameras see, a picture at a time; None if the task was not solved."""
     videos = {camera: EpisodeVideo(CONTROL_HZ) for camera in env.cameras}
     statistics = {camera: PictureStatistics() for camera in env.cameras}
     states, actions, solved = [], [], False
-    for step in demonstrate(env, seed, steps_after_success):
+    for step in demonstrate(env, seed, steps_after_success, action_noise):
         for camera, picture in step.pictures.items():
             videos[camera].add(picture)
             statistics[camera].add(picture)

@@ -100,7 +100,14 @@ def test_an_output_with_other_settings_is_refused(tmp_path: Path, here: list[tup
     with pytest.raises(UsageError, match="image_size 32; now image_size 64"):
         collect(larger)
     collect(settings_for(tmp_path, tasks=TASKS[:1], episodes_per_task=1, num_workers=7))  # changes nothing recorded
-    (tmp_path / "meta/collection.json").unlink()
+    collection = tmp_path / "meta/collection.json"
+    older = json.loads(collection.read_text())
+    del older["settings"]["action_noise"]  # a setting that came later
+    collection.write_text(json.dumps(older))
+    collect(settings)
+    with pytest.raises(UsageError, match=r"action_noise 0\.0; now action_noise 0\.1"):
+        collect(settings_for(tmp_path, tasks=TASKS[:1], episodes_per_task=1, action_noise=0.1))
+    collection.unlink()
     with pytest.raises(UsageError, match="did not write"):
         collect(settings)
     assert len(here) == 1
@@ -117,6 +124,8 @@ def test_an_output_with_other_settings_is_refused(tmp_path: Path, here: list[tup
         ({"episodes_per_task": 0}, "--episodes-per-task"),
         ({"image_size": 33}, "--image-size"),
         ({"seed": -1}, "--seed"),
+        ({"action_noise": -0.1}, "--action-noise"),
+        ({"action_noise": float("nan")}, "--action-noise"),
     ],
 )
 def test_a_wrong_setting_is_the_users_mistake(tmp_path: Path, wrong: dict[str, object], option: str) -> None:

@@ -14,9 +14,9 @@ pytest.importorskip("metaworld")
 TASK = "handle-press-v3"
 
 
-def run(seed: int, steps_after_success: int) -> list[Step]:
+def run(seed: int, steps_after_success: int, action_noise: float = 0.0) -> list[Step]:
     with environment(TASK, seed, ("corner2",), 32) as env:
-        return list(demonstrate(env, seed, steps_after_success))
+        return list(demonstrate(env, seed, steps_after_success, action_noise))
 
 
 def test_an_episode_ends_the_given_number_of_steps_after_success() -> None:
@@ -38,6 +38,17 @@ def test_states_and_actions_have_their_shapes_and_ranges() -> None:
     assert states[0, 2] - states[-1, 2] > 0.03  # the hand went down, in metres
     assert 0 <= states[:, 3].min() <= states[:, 3].max() <= 1
     assert not np.array_equal(steps[0].pictures["corner2"], steps[-1].pictures["corner2"])
+
+
+def test_noise_changes_where_the_robot_goes_and_the_recorded_actions_stay_the_experts() -> None:
+    plain, noisy, again = run(7, 2), run(7, 2, 0.3), run(7, 2, 0.3)
+    np.testing.assert_array_equal([step.action for step in noisy], [step.action for step in again])
+    np.testing.assert_array_equal([step.state for step in noisy], [step.state for step in again])
+    np.testing.assert_array_equal(noisy[0].action, plain[0].action)
+    assert not np.array_equal(noisy[1].state, plain[1].state)
+    assert noisy[-1].solved
+    idle = [float(step.action[3]) for step in noisy]  # this expert never moves the fingers
+    assert len(set(idle)) == 1
 
 
 class _Idle:

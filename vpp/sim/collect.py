@@ -35,9 +35,9 @@ from vpp.sim.metaworld import (
     CAMERAS,
     CONTROL_HZ,
     PROPRIO_NAMES,
-    check_task,
     environment,
 )
+from vpp.sim.metaworld_tasks import check_task
 from vpp.sim.recorded import load, record, save
 from vpp.start_ray import start_ray
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 _Z = 1.959963984540054  # a standard normal variable lies within +-_Z with probability 0.95
 

@@ -12,7 +12,8 @@ from vpp.sim.demonstrations import demonstrate
 from vpp.sim.episode_video import EpisodeVideo
 from vpp.sim.lerobot_statistics import PictureStatistics, Statistics
 from vpp.sim.lerobot_writer import RecordedEpisode
-from vpp.sim.metaworld import CONTROL_HZ, INSTRUCTIONS, MetaWorldEnv
+from vpp.sim.metaworld import CONTROL_HZ, MetaWorldEnv
+from vpp.sim.metaworld_tasks import INSTRUCTIONS
 
 
 def record(env: MetaWorldEnv, seed: int, steps_after_success: int, action_noise: float = 0.0) -> RecordedEpisode | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from schemas.errors import UsageError
-from vpp.sim.metaworld import CAMERAS, CONTROL_HZ, INSTRUCTIONS, check_task, environment
+from vpp.sim.metaworld import CAMERAS, CONTROL_HZ, environment
+from vpp.sim.metaworld_tasks import GROUPS, INSTRUCTIONS, check_task, expand_tasks
 
 pytest.importorskip("metaworld")
 
@@ -19,6 +21,20 @@ def test_every_task_has_an_expert_and_an_instruction_of_its_own() -> None:
 
     assert set(INSTRUCTIONS) == set(ENV_POLICY_MAP)
     assert len(set(INSTRUCTIONS.values())) == len(INSTRUCTIONS) == 50
+
+
+def test_the_groups_are_of_28_11_and_11_tasks() -> None:
+    assert Counter(GROUPS.values()) == {"easy": 28, "middle": 11, "hard": 11}
+    assert (
+        set(GROUPS) == set(INSTRUCTIONS) == set(expand_tasks(["easy", "middle", "hard"])) == set(expand_tasks(["all"]))
+    )
+    assert {"stick-pull-v3", "push-back-v3"} < set(expand_tasks(["hard"]))
+
+
+@pytest.mark.parametrize("names", [(), ("reach-v3", "easy"), ("reach-v2",), ("middle", "middle")])
+def test_tasks_that_are_none_twice_or_unknown_are_the_users_mistake(names: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="--tasks"):
+        expand_tasks(names)
 
 
 def test_an_unknown_task_is_the_users_mistake() -> None:

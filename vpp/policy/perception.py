@@ -12,7 +12,7 @@ from torch import nn
 from schemas.errors import UsageError
 from vpp.video.denoiser import DenoiserConfig
 from vpp.video.feature_settings import FeatureSettings
-from vpp.video.features import FeatureExtractor, Instruction
+from vpp.video.features import LATENT_CHANNELS, FeatureExtractor, Instruction
 from vpp.video.model_folder import find_model
 from vpp.video.svd import ModelDescription, load_denoiser, read_description
 from vpp.video.vae import encode_frames, load_vae
@@ -38,10 +38,19 @@ class Perception:
         """Scaled latents float32 `[B, V, 4, h, w]` of RGB frames uint8 `[B, V, H, W, 3]`, one for each view."""
         return encode_frames(self.vae, frames)
 
-    def features(self, latents: torch.Tensor, instruction: Instruction) -> torch.Tensor:
-        """Features `[B, T, N, C]` of scaled latents `[B, V, 4, h, w]`."""
-        features: torch.Tensor = self.extractor(latents, instruction)
+    def features(
+        self, latents: torch.Tensor, instruction: Instruction, noise: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Features `[B, T, N, C]` of scaled latents `[B, V, 4, h, w]`, from noise `[B, *noise_shape(V)]` if given."""
+        features: torch.Tensor = self.extractor(latents, instruction, noise)
         return features
+
+    def noise_shape(self, num_views: int) -> tuple[int, ...] | None:
+        """`[V, T, 4, h, w]` where each call draws fresh noise; None where it keeps the noise of a seed, or has none."""
+        extractor = self.extractor
+        if extractor.unet is None or extractor.settings.seed is not None:
+            return None
+        return num_views, extractor.config.num_frames, LATENT_CHANNELS, *extractor.latent_size
 
 
 def load_perception(

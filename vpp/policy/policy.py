@@ -16,7 +16,7 @@ from schemas.errors import UsageError
 from vpp.policy.observation import TASK, Observation, check_observation
 from vpp.policy.perception import Perception, load_perception
 from vpp.policy.policy_folder import PolicyFolder, load_policy_folder
-from vpp.video.features import Instruction
+from vpp.video.features import Instruction, join_instructions
 from vpp.video.objective import sample_generator
 from vpp.video.text_encoder import ClipTextEncoder, load_text_encoder
 
@@ -58,7 +58,7 @@ class VideoPredictionPolicy:
         self._actions = folder.action_normalisers[dataset]
         self._proprio = folder.proprio_normalisers.get(dataset)
         self._perception, self._text_encoder = perception, text_encoder
-        self._tasks: dict[tuple[str, ...], tuple[Instruction, torch.Tensor]] = {}
+        self._tasks: dict[str, tuple[Instruction, torch.Tensor]] = {}
         self._queue: deque[torch.Tensor] = deque()
         self.reset()
 
@@ -105,6 +105,16 @@ class VideoPredictionPolicy:
         cameras = tuple(f"observation.images.{camera}" for camera in self.config.cameras)
         return (*cameras, *(("observation.state",) if self.config.denoiser.proprio_dim else ()), TASK)
 
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """`[H, A]`, what the actions of one observation are drawn from."""
+        return self.config.denoiser.num_actions, self.config.denoiser.action_dim
+
+    @property
+    def view_noise_shape(self) -> tuple[int, ...] | None:
+        """`[V, T, 4, h, w]`, what the features of one observation begin with; None where that is always the same."""
+        return self._perception.noise_shape(len(self.config.cameras))
+
     def reset(self) -> None:
         """Forgets the actions that wait and begins the noise anew: to be called when an episode begins."""
         self._queue.clear()
@@ -124,12 +134,19 @@ class VideoPredictionPolicy:
         return self._queue.popleft()
 
     @torch.inference_mode()
-    def predict_action_chunk(self, observation: Mapping[str, Any]) -> torch.Tensor:
+    def predict_action_chunk(
+        self,
+        observation: Mapping[str, Any],
+        noise: torch.Tensor | None = None,
+        view_noise: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """A chunk of actions, float32 `[B, H, A]` on the CPU, in the units of the dataset.
 
         Args:
             observation: `observation.images.<camera>`, `task` and, with proprioception, `observation.state`; see
                 `vpp.policy.observation`.
+            noise: Standard normal `[B, *noise_shape]` that actions are drawn from; the policy's own by default.
+            view_noise: Standard normal `[B, *view_noise_shape]` that features begin with; the policy's own by default.
 
         Raises:
             ObservationError: If the observation is not what the policy was trained on.
@@ -138,12 +155,15 @@ class VideoPredictionPolicy:
         seen = check_observation(observation, config.cameras, config.denoiser.proprio_dim)
         instruction, goal = self._instruct(seen.tasks)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            features = self._perception.features(self._perception.latents(seen.frames.to(self.device)), instruction)
+            latents = self._perception.latents(seen.frames.to(self.device))
+            features = self._perception.features(
+                latents, instruction, None if view_noise is None else view_noise.to(self.device)
+            )
             actions = self._network.draw(
                 features,
                 goal,
                 self._normalised_proprio(seen),
-                self._noise(len(seen.frames)),
+                self._noise(len(seen.frames)) if noise is None else noise.to(self.device),
                 num_steps=config.sampler.num_steps,
                 sigma_min=config.sampler.sigma_min,
                 sigma_max=config.sampler.sigma_max,
@@ -157,18 +177,22 @@ class VideoPredictionPolicy:
         return self._proprio.normalise(seen.proprio).to(self.device)
 
     def _instruct(self, tasks: tuple[str, ...]) -> tuple[Instruction, torch.Tensor]:
-        """What follows from the instructions alone; computed once for each."""
-        if tasks not in self._tasks:
+        """What follows from the instructions alone; computed once for each, by itself, whatever batch it stands in."""
+        told = [self._instruct_one(task) for task in tasks]
+        return join_instructions([instruction for instruction, _ in told]), torch.cat([goal for _, goal in told])
+
+    def _instruct_one(self, task: str) -> tuple[Instruction, torch.Tensor]:
+        if task not in self._tasks:
             if len(self._tasks) >= _REMEMBERED_TASKS:
                 self._tasks.pop(next(iter(self._tasks)))
-            text = torch.from_numpy(self._text_encoder.encode(tasks)).float().to(self.device)
-            goal = torch.as_tensor(self._text_encoder.encode_goals(tasks)).float().to(self.device)
-            self._tasks[tasks] = self._perception.extractor.instruct(text), goal
-        return self._tasks[tasks]
+            text = torch.from_numpy(self._text_encoder.encode([task])).float().to(self.device)
+            goal = torch.as_tensor(self._text_encoder.encode_goals([task])).float().to(self.device)
+            self._tasks[task] = self._perception.extractor.instruct(text), goal
+        return self._tasks[task]
 
     def _noise(self, batch: int) -> torch.Tensor:
         """Standard normal `[B, H, A]`; with a seed a function of it, the chunk's number and the place in the batch."""
-        shape = (self.config.denoiser.num_actions, self.config.denoiser.action_dim)
+        shape = self.noise_shape
         if self.config.sampler.seed is None:
             return torch.randn(batch, *shape, generator=self._fresh).to(self.device)
         generators = [

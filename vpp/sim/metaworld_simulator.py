@@ -68,7 +68,8 @@ class MetaWorldSimulator:
         """What MetaWorld's scripted policy would do now: float32 `[4]` in [-1, 1]."""
         with _without_warnings():
             action = self._expert.get_action(self._observation)
-        return np.clip(action, -1.0, 1.0).astype(np.float32)
+        clipped: np.ndarray = np.clip(action, -1.0, 1.0).astype(np.float32)
+        return clipped
 
     def close(self) -> None:
         """Frees the rendering context."""

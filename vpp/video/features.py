@@ -42,6 +42,15 @@ class Instruction:
     biases: tuple[tuple[TimeBiases, ...], ...] = ()
 
 
+def join_instructions(instructions: Sequence[Instruction]) -> Instruction:
+    """Instructions of one model, one behind the other: the captions differ, the times are the same."""
+    layers = zip(*(instruction.captions for instruction in instructions), strict=True)
+    captions = tuple(
+        (torch.cat([keys for keys, _ in layer]), torch.cat([values for _, values in layer])) for layer in layers
+    )
+    return Instruction(captions, instructions[0].biases)
+
+
 def view_noise(seed: int, view: int, shape: tuple[int, ...]) -> torch.Tensor:
     """The standard normal noise that a view starts from: on the CPU, the same on every machine and in every batch.
 

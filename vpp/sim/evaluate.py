@@ -1,0 +1,264 @@
+"""Runs an evaluation with Ray: environments as actors, one policy actor for them all; here only this file knows Ray.
+
+Every episode is written when it ends, by the environment that ran it. A run that was killed does what is missing. An
+environment that crashes is replaced and its episode begun again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from tqdm import tqdm
+
+from schemas.errors import UsageError, VPPError
+from schemas.storage import join
+from vpp.sim.benchmark import Benchmark, find_benchmark
+from vpp.sim.evaluation_request import RANDOM, EvaluateSettings, Request, claim, resolve
+from vpp.sim.evaluation_rows import (
+    SUMMARY,
+    Row,
+    finished_episodes,
+    read_rows,
+    summarise,
+    write_json,
+    write_rows,
+)
+from vpp.sim.rollout import Actor, ExpertActor, Moment, Observe, RandomActor, run_episode
+from vpp.sim.simulator import EpisodePlan, Simulator
+from vpp.start_ray import start_ray
+
+_log = logging.getLogger(__name__)
+
+_POLICY_RESTARTS = 3
+_GIVE_UP_AFTER = 3
+
+
+def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
+    """Runs the job; returns what it writes to `<output>/summary.json`.
+
+    Raises:
+        UsageError: If a setting is wrong, or the output holds something else.
+        RuntimeError: If no episode can be run at all.
+    """
+    start_ray()
+    has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
+    request, benchmark = resolve(settings, has_gpu)
+    claim(request, benchmark)
+    plans = benchmark.plan(request.tasks, request.episodes, settings.seed)
+    done = finished_episodes(settings.output)
+    missing = [plan for plan in plans if plan.number not in done]
+    if missing:
+        _run(request, benchmark, missing, has_gpu)
+    rows = read_rows(settings.output, [plan.number for plan in plans])
+    summary = {
+        "benchmark": benchmark.name,
+        "policy": request.policy,
+        **summarise(rows, request.tasks),
+        **benchmark.summarise([asdict(row) for row in rows]),
+    }
+    write_json(join(settings.output, SUMMARY), summary)
+    return summary
+
+
+# --- the driver ------------------------------------------------------------------------------------
+
+
+def _run(request: Request, benchmark: Benchmark, missing: Sequence[EpisodePlan], has_gpu: bool) -> None:
+    """Runs episodes, each begun again where its environment crashed, and writes down those that could not be run."""
+    settings = request.settings
+    num_cpus = float(ray.cluster_resources().get("CPU", 1))
+    num_environments = min(settings.num_environments or max(1, int(num_cpus)), len(missing))
+    share = int(min(1.0, num_cpus / num_environments) * 1000) / 1000  # more than there are CPUs share them
+    policy = _start_policy(request, has_gpu) if request.needs_model else None
+
+    def start() -> Any:
+        return ray.remote(num_cpus=share, max_restarts=0)(Environment).remote(request, policy)
+
+    idle = [start() for _ in range(num_environments)]
+    waiting = deque((plan, 1) for plan in missing)
+    running: dict[Any, tuple[Any, EpisodePlan, int]] = {}
+    not_run: list[Row] = []
+    quiet = not sys.stderr.isatty()
+    with tqdm(desc="evaluate", total=len(missing), unit=" episode", mininterval=10 if quiet else 0.2) as bar:
+        while waiting or running:
+            while waiting and idle:
+                environment, (plan, attempt) = idle.pop(), waiting.popleft()
+                running[environment.run.remote(plan, attempt)] = environment, plan, attempt
+            (finished,), _ = ray.wait(list(running), num_returns=1)
+            environment, plan, attempt = running.pop(finished)
+            reason = _failure(finished)
+            if reason is None:
+                idle.append(environment)
+                bar.update()
+                continue
+            _log.warning("episode %d, attempt %d: %s", plan.number, attempt, reason)
+            ray.kill(environment)
+            idle.append(start())
+            if attempt < settings.max_attempts:
+                waiting.appendleft((plan, attempt + 1))
+                continue
+            not_run.append(_row_of_not_run(request, benchmark, plan, attempt, reason))
+            bar.update()
+            if len(not_run) == _GIVE_UP_AFTER and not finished_episodes(settings.output):
+                raise RuntimeError(f"{_GIVE_UP_AFTER} episodes could not be run and none could: {reason}")
+    for row in not_run:  # at the end, so that a run that is killed or gives up tries them again
+        write_rows(settings.output, [row])
+    for actor in [*idle, *([policy] if policy else [])]:
+        ray.kill(actor)
+
+
+def _failure(finished: Any) -> str | None:
+    """Why an episode was not run to its end; None if it was.
+
+    Raises:
+        UsageError: If another attempt would end the same.
+        RayError: If it was not the environment that failed.
+    """
+    try:
+        ray.get(finished)
+    except RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, VPPError):
+            raise UsageError(str(cause)) from None
+        if isinstance(cause, RayError):
+            raise
+        return f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+    except RayActorError as error:
+        return f"the environment's process died: {str(error).strip().splitlines()[0]}"
+    return None
+
+
+def _row_of_not_run(request: Request, benchmark: Benchmark, plan: EpisodePlan, attempts: int, reason: str) -> Row:
+    task = plan.tasks[0]
+    told = request.told.get(task, benchmark.instructions[task])
+    group = benchmark.groups.get(task)
+    return Row(plan.number, 0, task, group, told, plan.seed, False, 0, 0.0, attempts, reason, None)
+
+
+def _start_policy(request: Request, has_gpu: bool) -> Any:
+    threads = request.settings.policy_threads or len(os.sched_getaffinity(0))
+    options = {"num_cpus": 0, "num_gpus": 1 if has_gpu else 0, "max_restarts": _POLICY_RESTARTS, "max_task_retries": -1}
+    policy = ray.remote(**options)(PolicyActor).remote(request, threads)
+    try:
+        ray.get(policy.load.remote())
+    except RayTaskError as error:
+        if isinstance(error.cause, VPPError):
+            raise UsageError(str(error.cause)) from None
+        raise
+    return policy
+
+
+# --- the actors ------------------------------------------------------------------------------------
+
+
+class PolicyActor:
+    """The process in which the policy is.
+
+    Args:
+        request: What is evaluated.
+        num_threads: Of its arithmetic.
+    """
+
+    def __init__(self, request: Request, num_threads: int) -> None:
+        self._request, self._num_threads = request, num_threads
+        self._queue: Any = None
+
+    async def load(self) -> None:
+        """Loads the models; a faulty policy is told here."""
+        self._loaded()
+
+    async def chunk(self, observation: dict[str, np.ndarray], instruction: str, moment: Moment) -> np.ndarray:
+        """Actions `[H, A]` of an environment's observation."""
+        from vpp.sim.policy_server import ChunkRequest
+
+        chunk: np.ndarray = await self._loaded().chunk(ChunkRequest(observation, instruction, moment))
+        return chunk
+
+    def _loaded(self) -> Any:
+        if self._queue is None:
+            import torch
+
+            from vpp.policy.policy import VideoPredictionPolicy
+            from vpp.sim.policy_server import BatchedPolicy, RequestQueue
+
+            torch.set_num_threads(self._num_threads)
+            settings = self._request.settings
+            policy = VideoPredictionPolicy.load(
+                self._request.policy,
+                dataset=settings.dataset,
+                video_model=settings.video_model,
+                codec=settings.codec,
+                text_encoder=settings.text_encoder,
+            )
+            self._queue = RequestQueue(BatchedPolicy(policy, settings.seed, self._request.policy_batch))
+        return self._queue
+
+
+class Environment:
+    """A process with one simulator, which runs one episode at a time.
+
+    Args:
+        request: What is evaluated.
+        policy: Handle of the `PolicyActor`; None where none is needed.
+    """
+
+    def __init__(self, request: Request, policy: Any) -> None:
+        self._request, self._policy = request, policy
+        self._benchmark: Benchmark | None = None
+        self._simulator: Simulator | None = None
+
+    def run(self, plan: EpisodePlan, attempt: int) -> None:
+        """Runs an episode and writes its rows. It may be run twice."""
+        request = self._request
+        if self._benchmark is None or self._simulator is None:
+            self._benchmark = find_benchmark(request.settings.benchmark)
+            self._simulator = self._benchmark.make(request.cameras, request.settings.image_size)
+        results = run_episode(
+            self._simulator,
+            plan,
+            self._actor(self._benchmark),
+            max_steps=request.max_steps,
+            num_executed=request.num_executed,
+            told=request.told if request.settings.instructions != "own" else None,
+        )
+        groups = self._benchmark.groups
+        rows = [
+            Row(
+                number=plan.number,
+                group=groups.get(result.task),
+                seed=plan.seed,
+                attempts=attempt,
+                reason=None,
+                video=None,
+                **asdict(result),
+            )
+            for result in results
+        ]
+        write_rows(request.settings.output, rows)
+
+    def _actor(self, benchmark: Benchmark) -> Actor:
+        if self._policy is not None:
+            return _RemoteActor(self._policy)
+        if self._request.policy == RANDOM:
+            return RandomActor(benchmark.action_dim, self._request.settings.seed)
+        return ExpertActor()
+
+
+class _RemoteActor:
+    """Asks the policy actor."""
+
+    def __init__(self, policy: Any) -> None:
+        self._policy = policy
+
+    def chunk(self, simulator: Simulator, observe: Observe, instruction: str, moment: Moment) -> np.ndarray:
+        actions: np.ndarray = ray.get(self._policy.chunk.remote(dict(observe()), instruction, moment))
+        return actions

@@ -24,7 +24,9 @@ _REMEMBERED_TASKS = 64
 
 
 class VideoPredictionPolicy:
-    """The trained network, the frozen models it needs, and a queue of actions. Not for several threads at once.
+    """The trained network, the frozen models it needs, and a queue of actions.
+
+    Not for several threads at once, but for `predict_action_chunk` with its noise given.
 
     Args:
         folder: The trained half.
@@ -182,13 +184,14 @@ class VideoPredictionPolicy:
         return join_instructions([instruction for instruction, _ in told]), torch.cat([goal for _, goal in told])
 
     def _instruct_one(self, task: str) -> tuple[Instruction, torch.Tensor]:
-        if task not in self._tasks:
+        told = self._tasks.get(task)
+        if told is None:
             if len(self._tasks) >= _REMEMBERED_TASKS:
-                self._tasks.pop(next(iter(self._tasks)))
+                self._tasks.pop(next(iter(self._tasks)), None)
             text = torch.from_numpy(self._text_encoder.encode([task])).float().to(self.device)
             goal = torch.as_tensor(self._text_encoder.encode_goals([task])).float().to(self.device)
-            self._tasks[task] = self._perception.extractor.instruct(text), goal
-        return self._tasks[task]
+            self._tasks[task] = told = self._perception.extractor.instruct(text), goal
+        return told
 
     def _noise(self, batch: int) -> torch.Tensor:
         """Standard normal `[B, H, A]`; with a seed a function of it, the chunk's number and the place in the batch."""

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,7 +20,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from tqdm import tqdm
 
 from schemas.errors import UsageError, VPPError
-from schemas.storage import join
+from schemas.storage import join, write_bytes
 from vpp.sim.benchmark import Benchmark, find_benchmark
 from vpp.sim.evaluation_request import RANDOM, EvaluateSettings, Request, claim, resolve
 from vpp.sim.evaluation_rows import (
@@ -29,6 +29,7 @@ from vpp.sim.evaluation_rows import (
     finished_episodes,
     read_rows,
     summarise,
+    video_path,
     write_json,
     write_rows,
 )
@@ -40,6 +41,7 @@ _log = logging.getLogger(__name__)
 
 _POLICY_RESTARTS = 3
 _GIVE_UP_AFTER = 3
+_RETRY_S = 300.0
 
 
 def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
@@ -145,7 +147,7 @@ def _row_of_not_run(request: Request, benchmark: Benchmark, plan: EpisodePlan, a
 
 
 def _start_policy(request: Request, has_gpu: bool) -> Any:
-    threads = request.settings.policy_threads or len(os.sched_getaffinity(0))
+    threads = 1 if has_gpu else request.settings.policy_threads or len(os.sched_getaffinity(0))
     options = {"num_cpus": 0, "num_gpus": 1 if has_gpu else 0, "max_restarts": _POLICY_RESTARTS, "max_task_retries": -1}
     policy = ray.remote(**options)(PolicyActor).remote(request, threads)
     try:
@@ -165,12 +167,13 @@ class PolicyActor:
 
     Args:
         request: What is evaluated.
-        num_threads: Of its arithmetic.
+        num_threads: Batches that it answers at the same time.
     """
 
     def __init__(self, request: Request, num_threads: int) -> None:
         self._request, self._num_threads = request, num_threads
         self._queue: Any = None
+        self._foresight: Any = None
 
     async def load(self) -> None:
         """Loads the models; a faulty policy is told here."""
@@ -183,6 +186,16 @@ class PolicyActor:
         chunk: np.ndarray = await self._loaded().chunk(ChunkRequest(observation, instruction, moment))
         return chunk
 
+    async def foresee(self, observation: dict[str, np.ndarray], instruction: str, moment: Moment) -> np.ndarray:
+        """What the first camera will see, uint8 `[T, H, W, 3]`."""
+        from vpp.video.objective import sample_generator
+
+        queue, seed = self._loaded(), self._request.settings.seed
+        generator = sample_generator(seed, moment.chunk, moment.position, f"foresee/{moment.episode_seed}")
+        picture = observation[f"observation.images.{self._request.cameras[0]}"]
+        frames: np.ndarray = await queue.run(self._foresight, picture, instruction, generator)
+        return frames
+
     def _loaded(self) -> Any:
         if self._queue is None:
             import torch
@@ -190,7 +203,8 @@ class PolicyActor:
             from vpp.policy.policy import VideoPredictionPolicy
             from vpp.sim.policy_server import BatchedPolicy, RequestQueue
 
-            torch.set_num_threads(self._num_threads)
+            if not torch.cuda.is_available():
+                torch.set_num_threads(1)
             settings = self._request.settings
             policy = VideoPredictionPolicy.load(
                 self._request.policy,
@@ -199,7 +213,18 @@ class PolicyActor:
                 codec=settings.codec,
                 text_encoder=settings.text_encoder,
             )
-            self._queue = RequestQueue(BatchedPolicy(policy, settings.seed, self._request.policy_batch))
+            if settings.foresee:
+                from vpp.sim.foresight import Foresight
+
+                config = policy.config
+                models = (
+                    settings.video_model or config.video_model,
+                    settings.codec or config.codec,
+                    settings.text_encoder or config.text_encoder,
+                )
+                self._foresight = Foresight(*models, settings.foresee)
+            batched = BatchedPolicy(policy, settings.seed, self._request.policy_batch)
+            self._queue = RequestQueue(batched, self._num_threads)
         return self._queue
 
 
@@ -222,6 +247,7 @@ class Environment:
         if self._benchmark is None or self._simulator is None:
             self._benchmark = find_benchmark(request.settings.benchmark)
             self._simulator = self._benchmark.make(request.cameras, request.settings.image_size)
+        film = self._film(self._benchmark) if self._is_filmed(plan) else None
         results = run_episode(
             self._simulator,
             plan,
@@ -229,7 +255,11 @@ class Environment:
             max_steps=request.max_steps,
             num_executed=request.num_executed,
             told=request.told if request.settings.instructions != "own" else None,
+            watcher=film,
         )
+        video = video_path(plan.number) if film else None
+        if film and video:
+            write_bytes(join(request.settings.output, video), film.finish(), _RETRY_S)
         groups = self._benchmark.groups
         rows = [
             Row(
@@ -238,12 +268,26 @@ class Environment:
                 seed=plan.seed,
                 attempts=attempt,
                 reason=None,
-                video=None,
+                video=video,
                 **asdict(result),
             )
             for result in results
         ]
         write_rows(request.settings.output, rows)
+
+    def _is_filmed(self, plan: EpisodePlan) -> bool:
+        return plan.number % self._request.episodes < self._request.settings.videos
+
+    def _film(self, benchmark: Benchmark) -> Any:
+        from vpp.sim.rollout_video import EpisodeFilm
+
+        settings = self._request.settings
+        foresee = self._foresee if settings.foresee else None
+        return EpisodeFilm(self._request.cameras[0], benchmark.control_hz, settings.video_stride, foresee)
+
+    def _foresee(self, observation: Mapping[str, np.ndarray], instruction: str, moment: Moment) -> np.ndarray:
+        frames: np.ndarray = ray.get(self._policy.foresee.remote(dict(observation), instruction, moment))
+        return frames
 
     def _actor(self, benchmark: Benchmark) -> Actor:
         if self._policy is not None:

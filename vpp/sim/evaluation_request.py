@@ -70,14 +70,22 @@ class EvaluateSettings:
     """Observations that the policy answers at a time; a batch that is not full is filled up, since the last bits of an
     answer depend on the size of its batch. 0: 1 on a CPU and 16 on a GPU."""
     policy_threads: int = 0
-    """Threads of the policy's arithmetic on a CPU; 0 for as many as there are CPUs."""
+    """Batches that the policy answers at the same time on a CPU, one thread each; 0 for as many as there are CPUs.
+    Changes no result."""
+    videos: int = 0
+    """Episodes of each task, or chains, of which a video is made."""
+    video_stride: int = 4
+    """Steps from one frame of a video to the next; with that of the training data a prediction keeps step."""
+    foresee: int = 0
+    """Denoising steps of what the video model foresees, shown beside the camera in videos; 0 does not show it. 30 are
+    usual, and take their time."""
     max_attempts: int = 3
     """How often an episode is begun whose environment crashes, before it is written down as not run."""
 
     def __post_init__(self) -> None:
         least = {
             "episodes": 0, "seed": 0, "max_steps": 0, "num_executed": 0, "image_size": 16, "num_environments": 0,
-            "policy_batch": 0, "policy_threads": 0, "max_attempts": 1,
+            "policy_batch": 0, "policy_threads": 0, "max_attempts": 1, "videos": 0, "video_stride": 1, "foresee": 0,
         }  # fmt: skip
         for name, number in least.items():
             if getattr(self, name) < number:
@@ -137,6 +145,9 @@ class Request:
             "cameras": self.cameras,
             "image_size": settings.image_size,
             "policy_batch": self.policy_batch,
+            "videos": settings.videos,
+            "video_stride": settings.video_stride,
+            "foresee": settings.foresee,
             "versions": {package: version(package) for package in packages},
         }
         plain: dict[str, Any] = json.loads(json.dumps(values))
@@ -165,6 +176,8 @@ def resolve(settings: EvaluateSettings, has_gpu: bool) -> tuple[Request, Benchma
     if policy not in (EXPERT, RANDOM):
         policy, policy_hash, cameras, num_executed = _look_at_policy(settings, benchmark)
         policy_batch = settings.policy_batch or (_GPU_BATCH if has_gpu else _CPU_BATCH)
+    elif settings.foresee:
+        raise UsageError(f"--foresee: expected a policy with a video model, found {policy}")
     elif policy == EXPERT and not benchmark.has_expert:
         raise UsageError(f"--policy {EXPERT}: {benchmark.name} has no scripted experts; expected another policy")
     unknown = [camera for camera in cameras if camera not in benchmark.cameras]

@@ -44,10 +44,10 @@ class Watcher(Protocol):
     """Something that keeps what happens, such as a video."""
 
     def look(self, step: int, observe: Observe, instruction: str, moment: Moment) -> None:
-        """Called before each step, and once more after a task's last."""
+        """Called before each step."""
 
-    def end(self, result: TaskResult) -> None:
-        """Called when a task ends."""
+    def end(self, result: TaskResult, own_instruction: str, observe: Observe) -> None:
+        """Called when a task ends, with the instruction that is the task's own."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,14 @@ def run_episode(
         own = simulator.begin(task)
         instruction = told[task] if told else own
         started = time.perf_counter()
+        observe = _OncePerStep(simulator)
         success, num_steps = _do_task(
-            simulator, plan.seed, position, instruction, actor, max_steps, num_executed, watcher
+            simulator, observe, plan.seed, position, instruction, actor, max_steps, num_executed, watcher
         )
         seconds = time.perf_counter() - started
         results.append(TaskResult(position, task, instruction, success, num_steps, seconds))
         if watcher:
-            watcher.end(results[-1])
+            watcher.end(results[-1], own, observe)
         if not success:
             break
     return results
@@ -112,6 +113,7 @@ def run_episode(
 
 def _do_task(
     simulator: Simulator,
+    observe: _OncePerStep,
     seed: int,
     position: int,
     instruction: str,
@@ -120,7 +122,6 @@ def _do_task(
     num_executed: int,
     watcher: Watcher | None,
 ) -> tuple[bool, int]:
-    observe = _OncePerStep(simulator)
     num_steps = num_chunks = 0
     success = False
     while not success and num_steps < max_steps:
@@ -135,8 +136,6 @@ def _do_task(
             num_steps += 1
             if success:
                 break
-    if watcher:
-        watcher.look(num_steps, observe, instruction, Moment(seed, position, num_chunks))
     return success, num_steps
 
 

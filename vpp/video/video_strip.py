@@ -51,13 +51,13 @@ def film_strip_png(truth: np.ndarray | None, predicted: np.ndarray, caption: str
     step_x, step_y = width + _GAP_PX, height + _LINE_PX
     page = Image.new("RGB", (len(numbers) * step_x + _GAP_PX, len(rows) * step_y + _LINE_PX + _GAP_PX), _PAPER)
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=_FONT_PX)
-    draw.text((_GAP_PX, 3), _fitting(caption, font, page.width - 2 * _GAP_PX), _INK, font)
+    draw.text((_GAP_PX, 3), fitting(caption, font, page.width - 2 * _GAP_PX), _INK, font)
     for row, (label, frames) in enumerate(rows):
         top = _LINE_PX + row * step_y
         for column, number in enumerate(numbers):
             left = _GAP_PX + column * step_x
             title = f"{label}, frame {number + 1}" if column == 0 else str(number + 1)
-            draw.text((left, top + 3), _fitting(title, font, width), _FAINT, font)
+            draw.text((left, top + 3), fitting(title, font, width), _FAINT, font)
             page.paste(Image.fromarray(frames[number]), (left, top + _LINE_PX))
     buffer = io.BytesIO()
     page.save(buffer, "PNG")
@@ -75,19 +75,19 @@ def _pictures(truth: np.ndarray | None, predicted: np.ndarray, caption: str) -> 
     height, width = predicted.shape[1:3]
     page_px = _even(len(rows) * width + (len(rows) - 1) * _GAP_PX), _even(height + 2 * _LINE_PX)
     font = ImageFont.load_default(size=_FONT_PX)
-    title = _fitting(caption, font, page_px[0] - _GAP_PX)
+    title = fitting(caption, font, page_px[0] - _GAP_PX)
     for number in range(len(predicted)):
         page = Image.new("RGB", page_px, _PAPER)
         draw = ImageDraw.Draw(page)
         draw.text((4, 3), title, _INK, font)
         for column, (label, frames) in enumerate(rows):
             left = column * (width + _GAP_PX)
-            draw.text((left + 4, _LINE_PX + 3), _fitting(label, font, width), _FAINT, font)
+            draw.text((left + 4, _LINE_PX + 3), fitting(label, font, width), _FAINT, font)
             page.paste(Image.fromarray(frames[number]), (left, 2 * _LINE_PX))
         yield page
 
 
-def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width_px: float) -> str:
+def fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width_px: float) -> str:
     """The beginning of a text that fits, with an ellipsis where it is cut."""
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     if font.getlength(line) <= width_px:

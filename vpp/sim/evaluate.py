@@ -188,12 +188,9 @@ class PolicyActor:
 
     async def foresee(self, observation: dict[str, np.ndarray], instruction: str, moment: Moment) -> np.ndarray:
         """What the first camera will see, uint8 `[T, H, W, 3]`."""
-        from vpp.video.objective import sample_generator
-
-        queue, seed = self._loaded(), self._request.settings.seed
-        generator = sample_generator(seed, moment.chunk, moment.position, f"foresee/{moment.episode_seed}")
+        queue = self._loaded()
         picture = observation[f"observation.images.{self._request.cameras[0]}"]
-        frames: np.ndarray = await queue.run(self._foresight, picture, instruction, generator)
+        frames: np.ndarray = await queue.run(self._foresight, picture, instruction, moment)
         return frames
 
     def _loaded(self) -> Any:
@@ -222,7 +219,7 @@ class PolicyActor:
                     settings.codec or config.codec,
                     settings.text_encoder or config.text_encoder,
                 )
-                self._foresight = Foresight(*models, settings.foresee)
+                self._foresight = Foresight(*models, settings.foresee, settings.seed)
             batched = BatchedPolicy(policy, settings.seed, self._request.policy_batch)
             self._queue = RequestQueue(batched, self._num_threads)
         return self._queue

@@ -1,4 +1,4 @@
-"""What the video model of a policy foresees, drawn in many denoising steps, as pixels: to be looked at, not to act on."""
+"""What the video model of a policy foresees, drawn in many denoising steps, as pixels: to look at, not to act on."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import numpy as np
 import torch
 
 from schemas.errors import UsageError
+from vpp.sim.rollout import Moment
 from vpp.video.denoiser import VideoDenoiser
 from vpp.video.model_folder import find_model
+from vpp.video.objective import sample_generator
 from vpp.video.predict import predict_latents
 from vpp.video.svd import load_denoiser
 from vpp.video.text_encoder import ClipTextEncoder, load_text_encoder
@@ -22,12 +24,13 @@ class Foresight:
         codec: Another VAE than the one in there; empty for that one.
         text_encoder: Hub id or folder of CLIP's text encoder, or `tiny`.
         num_steps: Denoising steps.
+        seed: Of the evaluation.
 
     Raises:
         UsageError: If a model is missing, or the video model needs another camera's picture.
     """
 
-    def __init__(self, video_model: str, codec: str, text_encoder: str, num_steps: int) -> None:
+    def __init__(self, video_model: str, codec: str, text_encoder: str, num_steps: int, seed: int) -> None:
         folder = find_model(video_model)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         denoiser, _ = load_denoiser(folder)
@@ -38,17 +41,19 @@ class Foresight:
         self._denoiser: VideoDenoiser = denoiser.requires_grad_(False).eval().to(self._device)
         self._vae = load_vae(codec or folder).requires_grad_(False).eval().to(self._device)
         self._text_encoder: ClipTextEncoder = load_text_encoder(text_encoder)
-        self._num_steps = num_steps
+        self._num_steps, self._seed = num_steps, seed
 
     @torch.inference_mode()
-    def __call__(self, picture: np.ndarray, instruction: str, generator: torch.Generator) -> np.ndarray:
+    def __call__(self, picture: np.ndarray, instruction: str, moment: Moment) -> np.ndarray:
         """Frames uint8 `[T, H, W, 3]` that begin with a picture uint8 `[H, W, 3]`, which the first of them shows.
 
         Args:
             picture: What the camera sees.
             instruction: What is to be done.
-            generator: Of the noise, on the CPU.
+            moment: When; decides the noise, with the seed.
         """
+        purpose = f"foresight/{moment.episode_seed}"
+        generator = sample_generator(self._seed, moment.chunk, moment.position, purpose)
         seen = torch.from_numpy(np.ascontiguousarray(picture))[None, None].to(self._device)
         text = torch.from_numpy(self._text_encoder.encode([instruction])).float().to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):

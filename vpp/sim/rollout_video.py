@@ -21,6 +21,7 @@ Foresee = Callable[[Mapping[str, np.ndarray], str, Moment], np.ndarray]
 
 _PAPER, _INK, _FAINT, _GOOD, _BAD = "#ffffff", "#1b1f24", "#667080", "#1a7f37", "#b42318"
 _MARGIN_PX, _LINE_PX, _FONT_PX = 8, 22, 15
+_ALONE_PX = 384  # wide enough for what stands above
 _HOLD_S = 1.0
 
 
@@ -75,14 +76,16 @@ class EpisodeFilm:
         return len(self._predictions[0]) if self._predictions else 1
 
     def _page(self, result: TaskResult, own_instruction: str, picture: np.ndarray, number: int) -> np.ndarray:
-        height, width = picture.shape[:2]
         columns = [("camera", picture)]
         if self._predictions:
             place, frame = divmod(number, self._period)
             place, frame = (place, frame) if place < len(self._predictions) else (place - 1, self._period - 1)
             columns.append((f"foreseen, {frame + 1} of {self._period}", self._predictions[place][frame]))
+        else:
+            columns = [("camera", np.asarray(Image.fromarray(picture).resize((_ALONE_PX, _ALONE_PX))))]
+        height, width = columns[0][1].shape[:2]
         top = 3 * _LINE_PX
-        size = max(2, len(columns)) * (width + _MARGIN_PX) + _MARGIN_PX, top + height + _MARGIN_PX
+        size = len(columns) * (width + _MARGIN_PX) + _MARGIN_PX, top + height + _MARGIN_PX
         page = Image.new("RGB", (size[0] + size[0] % 2, size[1] + size[1] % 2), _PAPER)
         draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=_FONT_PX)
         told = f"“{result.instruction}”"

@@ -29,6 +29,7 @@ from schemas.storage import (
 )
 from vpp.sim.demonstrations import episode_seed
 from vpp.sim.episode_video import ENCODER
+from vpp.sim.headless import choose_renderer
 from vpp.sim.lerobot_writer import LeRobotWriter, is_complete
 from vpp.sim.metaworld import (
     ACTION_NAMES,
@@ -168,6 +169,7 @@ def _compare(output: str, found: dict[str, Any], expected: dict[str, Any]) -> No
 
 def _record_with_ray(settings: CollectSettings, missing: list[tuple[str, int]]) -> None:
     """Records episodes with Ray, each kept as soon as it ends."""
+    choose_renderer()  # here, so that a missing library is told in one line
     start_ray()
     num_workers = settings.num_workers or int(ray.cluster_resources().get("CPU", 1))
     size = max(1, min(_MAX_EPISODES_PER_RAY_TASK, len(missing) // (2 * num_workers)))

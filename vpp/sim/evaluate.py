@@ -51,9 +51,10 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         UsageError: If a setting is wrong, or the output holds something else.
         RuntimeError: If no episode can be run at all.
     """
+    request, benchmark = resolve(settings)
     start_ray()
     has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
-    request, benchmark = resolve(settings, has_gpu)
+    request = request.with_batch(has_gpu)
     claim(request, benchmark)
     plans = benchmark.plan(request.tasks, request.episodes, settings.seed)
     done = finished_episodes(settings.output)
@@ -147,9 +148,8 @@ def _row_of_not_run(request: Request, benchmark: Benchmark, plan: EpisodePlan, a
 
 
 def _start_policy(request: Request, has_gpu: bool) -> Any:
-    threads = 1 if has_gpu else request.settings.policy_threads or len(os.sched_getaffinity(0))
     options = {"num_cpus": 0, "num_gpus": 1 if has_gpu else 0, "max_restarts": _POLICY_RESTARTS, "max_task_retries": -1}
-    policy = ray.remote(**options)(PolicyActor).remote(request, threads)
+    policy = ray.remote(**options)(PolicyActor).remote(request)
     try:
         ray.get(policy.load.remote())
     except RayTaskError as error:
@@ -167,11 +167,10 @@ class PolicyActor:
 
     Args:
         request: What is evaluated.
-        num_threads: Batches that it answers at the same time.
     """
 
-    def __init__(self, request: Request, num_threads: int) -> None:
-        self._request, self._num_threads = request, num_threads
+    def __init__(self, request: Request) -> None:
+        self._request = request
         self._queue: Any = None
         self._foresight: Any = None
 
@@ -200,9 +199,10 @@ class PolicyActor:
             from vpp.policy.policy import VideoPredictionPolicy
             from vpp.sim.policy_server import BatchedPolicy, RequestQueue
 
+            settings, num_threads = self._request.settings, 1
             if not torch.cuda.is_available():
-                torch.set_num_threads(1)
-            settings = self._request.settings
+                torch.set_num_threads(1)  # of each batch; more would change the last bits
+                num_threads = settings.policy_threads or len(os.sched_getaffinity(0))
             policy = VideoPredictionPolicy.load(
                 self._request.policy,
                 dataset=settings.dataset,
@@ -221,7 +221,7 @@ class PolicyActor:
                 )
                 self._foresight = Foresight(*models, settings.foresee, settings.seed)
             batched = BatchedPolicy(policy, settings.seed, self._request.policy_batch)
-            self._queue = RequestQueue(batched, self._num_threads)
+            self._queue = RequestQueue(batched, num_threads)
         return self._queue
 
 

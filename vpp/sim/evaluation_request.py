@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -107,7 +107,7 @@ class Request:
         max_steps: Of a task.
         num_executed: Of a chunk; 0 for all.
         cameras: Rendered ones.
-        policy_batch: Rows of a batch.
+        policy_batch: Rows of a batch; 0 where no trained policy acts.
     """
 
     settings: EvaluateSettings
@@ -119,12 +119,17 @@ class Request:
     max_steps: int
     num_executed: int
     cameras: tuple[str, ...]
-    policy_batch: int
+    policy_batch: int = 0
 
     @property
     def needs_model(self) -> bool:
         """Whether a trained policy acts."""
         return self.policy not in (EXPERT, RANDOM)
+
+    def with_batch(self, has_gpu: bool) -> Request:
+        """The same with the size of batches, which depends on where the policy is."""
+        size = self.settings.policy_batch or (_GPU_BATCH if has_gpu else _CPU_BATCH)
+        return replace(self, policy_batch=size if self.needs_model else 0)
 
     def conditions(self, benchmark: Benchmark) -> dict[str, Any]:
         """All that the rows depend on, as plain values."""
@@ -154,7 +159,7 @@ class Request:
         return plain
 
 
-def resolve(settings: EvaluateSettings, has_gpu: bool) -> tuple[Request, Benchmark]:
+def resolve(settings: EvaluateSettings) -> tuple[Request, Benchmark]:
     """Checks the settings against the benchmark and the policy, and fills in what follows from them.
 
     Raises:
@@ -172,10 +177,9 @@ def resolve(settings: EvaluateSettings, has_gpu: bool) -> tuple[Request, Benchma
             raise UsageError(f"--instructions next: expected at least two --tasks, found {len(tasks)}")
         told = {task: benchmark.instructions[after] for task, after in zip(tasks, tasks[1:] + tasks[:1], strict=True)}
     policy, policy_hash, num_executed = settings.policy, settings.policy, settings.num_executed
-    cameras, policy_batch = settings.cameras or benchmark.default_cameras, 0
+    cameras = settings.cameras or benchmark.default_cameras
     if policy not in (EXPERT, RANDOM):
         policy, policy_hash, cameras, num_executed = _look_at_policy(settings, benchmark)
-        policy_batch = settings.policy_batch or (_GPU_BATCH if has_gpu else _CPU_BATCH)
     elif settings.foresee:
         raise UsageError(f"--foresee: expected a policy with a video model, found {policy}")
     elif policy == EXPERT and not benchmark.has_expert:
@@ -188,10 +192,7 @@ def resolve(settings: EvaluateSettings, has_gpu: bool) -> tuple[Request, Benchma
         )
     episodes = settings.episodes or benchmark.default_episodes
     max_steps = settings.max_steps or benchmark.max_steps
-    request = Request(
-        settings, policy, policy_hash, tasks, told, episodes, max_steps, num_executed, cameras, policy_batch
-    )
-    return request, benchmark
+    return Request(settings, policy, policy_hash, tasks, told, episodes, max_steps, num_executed, cameras), benchmark
 
 
 def _look_at_policy(settings: EvaluateSettings, benchmark: Benchmark) -> tuple[str, str, tuple[str, ...], int]:

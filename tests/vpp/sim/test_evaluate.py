@@ -120,9 +120,7 @@ def test_a_summary_counts_tasks_and_groups_and_what_could_not_be_run_as_not_solv
         ({"policy": "/nowhere"}, "expected a folder of jobs/stage2.py"),
     ],
 )
-def test_a_wrong_setting_is_the_users_mistake(
-    on_ray: None, tmp_path: Path, wrong: dict[str, object], message: str
-) -> None:
+def test_a_wrong_setting_is_the_users_mistake(tmp_path: Path, wrong: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         evaluate(replace(settings_for(tmp_path), **wrong))
     assert list(tmp_path.iterdir()) == []
@@ -265,15 +263,14 @@ def test_experts_solve_the_demos_tasks(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "by-chance/summary.json").read_text())["mean"] <= 0.05
 
 
-def environments(job: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Processes of a job in which an episode is being run."""
-    found = []
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for process in psutil.Process(job.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if process.name().startswith("ray::Environment"[:15]):
-                    found.append(process)
-    return found
+def kill_actor(job: subprocess.Popen[str], name: str) -> None:
+    """Kills a process of a job in which an actor is."""
+    for process in psutil.Process(job.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any(part.startswith(f"ray::{name}") for part in process.cmdline()):
+                process.kill()
+                return
+    raise AssertionError(f"no {name} among the job's processes")
 
 
 def wait_for_episodes(output: Path, count: int, job: subprocess.Popen[str]) -> None:
@@ -285,7 +282,7 @@ def wait_for_episodes(output: Path, count: int, job: subprocess.Popen[str]) -> N
 
 
 @pytest.mark.slow
-def test_killing_an_environment_or_the_evaluator_loses_no_episode_and_changes_no_row(
+def test_killing_an_environment_the_policy_or_the_evaluator_loses_no_episode_and_changes_no_row(
     tmp_path: Path, policy: str
 ) -> None:
     arguments = ["--policy", policy, "--tasks", *TASKS, "--episodes", 6, "--max-steps", 60, "--image-size", 32]
@@ -300,15 +297,15 @@ def test_killing_an_environment_or_the_evaluator_loses_no_episode_and_changes_no
     assert rows_of(tmp_path / "one") == whole
     assert videos_of(tmp_path / "one") == videos
 
-    output = tmp_path / "environment"
-    job = start("evaluate", *arguments, "--output", output, cwd=tmp_path, log=tmp_path / "log")
-    wait_for_episodes(output, 2, job)
-    victim = environments(job)[0]
-    victim.kill()
-    assert job.wait(timeout=120) == 0, (tmp_path / "log").read_text()
-    assert "process died" in (tmp_path / "log").read_text()
-    assert rows_of(output) == whole
-    assert videos_of(output) == videos
+    for actor in ("Environment", "PolicyActor"):
+        output, log = tmp_path / actor, tmp_path / f"{actor}.log"
+        job = start("evaluate", *arguments, "--output", output, cwd=tmp_path, log=log)
+        wait_for_episodes(output, 2, job)
+        kill_actor(job, actor)
+        assert job.wait(timeout=120) == 0, log.read_text()
+        assert ("process died" in log.read_text()) == (actor == "Environment")
+        assert rows_of(output) == whole
+        assert videos_of(output) == videos
 
     output = tmp_path / "evaluator"
     job = start("evaluate", *arguments, "--output", output, cwd=tmp_path, log=tmp_path / "log")

@@ -47,7 +47,7 @@ def renderer(environment: Mapping[str, str]) -> str:
     install = " or ".join(_DEBIAN_PACKAGES[name] for name in libraries)
     raise UsageError(
         f"rendering: expected a display, or {' or '.join(name.upper() for name in libraries)} to render without one"
-        f"{', as MUJOCO_GL says' if wanted else ''}; found neither; install the Debian package {install}"
+        f"{', as MUJOCO_GL says' if wanted else ''}; found none that works; install the Debian package {install}"
     )
 
 

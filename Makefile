@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV   ?= .venv
 OUT    ?= out
 BIN    := $(VENV)/bin
-export MUJOCO_GL ?= egl
 
 .PHONY: demo test test-slow check format constraints clean
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, Literal
 
-from schemas.errors import UsageError
 from vpp.sim.simulator import EpisodePlan, Simulator
 
-Name = Literal["metaworld", "calvin"]
+Name = Literal["metaworld"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def find_benchmark(name: Name) -> Benchmark:
     Raises:
         UsageError: If its simulator is not installed.
     """
-    return {"metaworld": _metaworld, "calvin": _calvin}[name]()
+    return {"metaworld": _metaworld}[name]()
 
 
 def _metaworld() -> Benchmark:
@@ -89,36 +87,4 @@ def _metaworld() -> Benchmark:
         plan=metaworld_simulator.plan_episodes,
         make=metaworld_simulator.MetaWorldSimulator,
         summarise=lambda rows: {},
-    )
-
-
-def _calvin() -> Benchmark:
-    calvin, calvin_tasks, chains = (import_module(f"vpp.sim.{name}") for name in ("calvin", "calvin_tasks", "chains"))
-    instructions: Mapping[str, str] = calvin_tasks.INSTRUCTIONS
-
-    def all_tasks(names: Sequence[str]) -> tuple[str, ...]:
-        if set(names) != set(instructions):
-            raise UsageError(
-                f"--tasks: expected none for CALVIN, whose chains say what is done, found {', '.join(names)}"
-            )
-        return tuple(instructions)
-
-    return Benchmark(
-        name="calvin",
-        instructions=instructions,
-        groups={},
-        cameras=calvin.CAMERAS,
-        default_tasks=tuple(instructions),
-        default_cameras=calvin.CAMERAS[:1],
-        default_episodes=1000,
-        state_dim=calvin.PROPRIO_DIM,
-        action_dim=7,
-        max_steps=360,
-        control_hz=calvin.CONTROL_HZ,
-        has_expert=False,
-        packages=("pybullet",),
-        expand=all_tasks,
-        plan=lambda tasks, num_chains, seed: list(chains.plan_chains(num_chains, seed)),
-        make=lambda cameras, image_size_px: calvin.CalvinSimulator(cameras),
-        summarise=chains.summarise_chains,
     )

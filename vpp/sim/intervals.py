@@ -8,7 +8,7 @@ _Z = 1.959963984540054  # a standard normal variable lies within +-_Z with proba
 
 
 def wilson(k: int, n: int) -> tuple[float, float]:
-    """Wilson's score interval at 95 % of a success rate (Wilson 1927), honest for few episodes and for rates of 0 and 1.
+    """Wilson's score interval at 95 % of a success rate (Wilson 1927), honest for few episodes and rates of 0 and 1.
 
     Args:
         k: Successes.

@@ -88,7 +88,7 @@ def _clips(
         try:
             latents, note = _source_latents(source, episode, camera) if take_over_latents else (None, "")
             frames = source.frames(episode, camera, _all_indices(clips))
-            for clip, gathered in _gather(clips, frames):
+            for clip, gathered in _gather(clips, frames, FrameResizer(video.frame_size)):
                 row = planned_row("clips", dataset, episode, clip)
                 made[clip.sample_id] = _clip(row | {"detail": note}, gathered, video, latents)
         except DataError as error:
@@ -131,12 +131,11 @@ def _all_indices(clips: Iterable[PlannedSample]) -> list[int]:
 
 
 def _gather(
-    clips: Sequence[PlannedSample], frames: Iterator[NumberedFrame]
+    clips: Sequence[PlannedSample], frames: Iterator[NumberedFrame], resize: FrameResizer
 ) -> Iterator[tuple[PlannedSample, list[av.VideoFrame] | DataError]]:
     """Yields each clip with its resized frames, or the first fault among them, as soon as its last frame has come."""
     waiting = sorted(clips, key=lambda clip: (clip.indices[-1], clip.indices))
     uses = Counter(index for clip in clips for index in set(clip.indices))
-    resize = FrameResizer()
     held: dict[int, av.VideoFrame | DataError] = {}
     position = 0
     for index, frame in frames:
@@ -162,9 +161,8 @@ def _resized(frame: av.VideoFrame | DataError, resize: FrameResizer) -> av.Video
         return error
 
 
-def _whole(frames: Iterator[NumberedFrame]) -> Iterator[av.VideoFrame]:
+def _whole(frames: Iterator[NumberedFrame], resize: FrameResizer) -> Iterator[av.VideoFrame]:
     """Resizes frames of which none may be missing."""
-    resize = FrameResizer()
     for _, frame in frames:
         if isinstance(frame, DataError):
             raise frame
@@ -187,7 +185,8 @@ def _trajectory(
         members: Members = []
         all_latents: Members = []
         for camera in episode.cameras:
-            frames = _whole(source.frames(episode, camera, range(planned.start, planned.end)))
+            resize = FrameResizer(video.frame_size)
+            frames = _whole(source.frames(episode, camera, range(planned.start, planned.end)), resize)
             fps = episode.fps if _SLOWEST_FPS <= episode.fps <= _FASTEST_FPS else _DEFAULT_FPS
             members.append((f"{camera}.{VIDEO}", encode_video(frames, video, fps, video.keyframe_every)))
             latents, note = _source_latents(source, episode, camera) if take_over_latents else (None, "")

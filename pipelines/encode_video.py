@@ -12,6 +12,8 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
+from schemas.shard import FRAME_SIZE_PX
+
 Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
 
 CLIP_FPS = 7
@@ -20,15 +22,18 @@ CLIP_FPS = 7
 
 @dataclass(frozen=True)
 class VideoSettings:
-    """How stored videos are encoded (libx264).
+    """How stored videos are made: their size, and their encoding (libx264).
 
     Attributes:
+        frame_size: Height and width in pixels, a multiple of 64; 256 is what VPP is published for, smaller ones are for
+            small models.
         crf: Constant rate factor: 0 lossless, higher is smaller and worse.
         preset: x264's preset: slower ones make smaller files.
         keyframe_every: Frames of an episode from one keyframe to the next; a reader decodes at most so many to reach
             a frame.
     """
 
+    frame_size: int = FRAME_SIZE_PX
     crf: int = 20
     preset: Preset = "superfast"
     keyframe_every: int = 10
@@ -36,6 +41,8 @@ class VideoSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.crf <= 51:
             raise ValueError(f"video.crf: expected 0 to 51, found {self.crf}")
+        if self.frame_size < 64 or self.frame_size % 64:
+            raise ValueError(f"video.frame_size: expected a multiple of 64, found {self.frame_size}")
         if self.keyframe_every < 1:
             raise ValueError(f"video.keyframe_every: expected at least 1, found {self.keyframe_every}")
 

@@ -1,6 +1,6 @@
 """From native frames to stored ones: each resized once, into what the encoder takes, without a detour over RGB.
 
-Stored frames are 256x256 YUV 4:2:0, BT.601, limited range, which every player assumes when a file says nothing else.
+Stored frames are square YUV 4:2:0, BT.601, limited range, which every player assumes when a file says nothing else.
 """
 
 from __future__ import annotations

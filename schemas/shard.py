@@ -26,8 +26,7 @@ NUM_FRAMES = 16
 """Frames of a clip."""
 
 FRAME_SIZE_PX = 256
-"""Height and width of every stored frame."""
-
+"""Height and width of stored frames, where nothing else is asked for."""
 
 _LONGEST_CAMERA_NAME = 48  # a tar member's name has at most 100 characters
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from schemas.shard import FRAME_SIZE_PX
 from vpp.policy.action_denoiser import ActionDenoiserConfig
 from vpp.policy.video_former import VideoFormerConfig
 from vpp.video.feature_settings import FeatureSettings
@@ -42,6 +43,8 @@ class PolicyConfig:
 
     cameras: tuple[str, ...] = ()
     """Views that the policy sees, in order."""
+    frame_size: int = FRAME_SIZE_PX
+    """Height and width of their pictures."""
     video_model: str = ""
     """Folder, URL or hub id of the video model."""
     video_model_hash: str = ""
@@ -56,6 +59,8 @@ class PolicyConfig:
     """Channels of the features."""
     num_frames: int = 16
     """Frames of the features."""
+    num_tokens: int = 512
+    """Tokens of a frame of the features, all views together."""
     video_former: VideoFormerConfig = field(default_factory=VideoFormerConfig)
     """What condenses them."""
     denoiser: ActionDenoiserConfig = field(default_factory=ActionDenoiserConfig)

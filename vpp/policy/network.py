@@ -22,13 +22,19 @@ class PolicyNetwork(nn.Module):
         denoiser: Of the action denoiser; its `token_width` is the Video Former's width.
         num_features: Channels C of the features.
         num_frames: Frames T of the features.
+        num_tokens: Tokens N of a frame.
     """
 
     def __init__(
-        self, video_former: VideoFormerConfig, denoiser: ActionDenoiserConfig, num_features: int, num_frames: int
+        self,
+        video_former: VideoFormerConfig,
+        denoiser: ActionDenoiserConfig,
+        num_features: int,
+        num_frames: int,
+        num_tokens: int = 0,
     ) -> None:
         super().__init__()
-        self.video_former = VideoFormer(video_former, num_features, num_frames)
+        self.video_former = VideoFormer(video_former, num_features, num_frames, num_tokens)
         self.denoiser = ActionDenoiser(denoiser)
 
     def encode(self, features: torch.Tensor, goal: torch.Tensor, proprio: torch.Tensor | None) -> ActionContext:

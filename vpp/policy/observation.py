@@ -1,6 +1,7 @@
 """What a policy is shown, under LeRobot's keys, and the check that it is what the policy was trained on.
 
-`observation.images.<camera>`: uint8 RGB `[B, 256, 256, 3]`, or float `[B, 3, 256, 256]` from 0 to 1 as LeRobot has it.
+`observation.images.<camera>`: uint8 RGB `[B, S, S, 3]`, or float `[B, 3, S, S]` from 0 to 1 as LeRobot has it; S is the
+size of the training data's frames, 256 as published.
 `observation.state`: proprioception `[B, P]`, for a policy that uses it. `task`: the instruction, or one for each of B.
 Arrays or tensors; a single observation may come without the batch axis.
 """
@@ -31,7 +32,7 @@ class Observation:
     """B checked observations.
 
     Attributes:
-        frames: RGB uint8 `[B, V, 256, 256, 3]`, cameras in the policy's order.
+        frames: RGB uint8 `[B, V, S, S, 3]`, cameras in the policy's order.
         proprio: float32 `[B, P]`; None for a policy that does not use it.
         tasks: Instructions, B of them.
     """
@@ -41,24 +42,26 @@ class Observation:
     tasks: tuple[str, ...]
 
 
-def check_observation(values: Mapping[str, Any], cameras: Sequence[str], proprio_dim: int) -> Observation:
+def check_observation(
+    values: Mapping[str, Any], cameras: Sequence[str], proprio_dim: int, frame_size: int = FRAME_SIZE_PX
+) -> Observation:
     """Checks what a caller gives; keys that the policy does not use are ignored.
 
     Args:
         values: By LeRobot's keys.
         cameras: The policy's.
         proprio_dim: P; 0 for a policy that does not use proprioception.
+        frame_size: S, height and width of the pictures.
 
     Raises:
         ObservationError: Naming the key.
     """
-    frames = torch.stack([_frames(values, IMAGES + camera) for camera in cameras], dim=1)
+    frames = torch.stack([_frames(values, IMAGES + camera, frame_size) for camera in cameras], dim=1)
     proprio = _proprio(values, proprio_dim, len(frames)) if proprio_dim else None
     return Observation(frames, proprio, _tasks(values, len(frames)))
 
 
-def _frames(values: Mapping[str, Any], key: str) -> torch.Tensor:
-    size = FRAME_SIZE_PX
+def _frames(values: Mapping[str, Any], key: str, size: int) -> torch.Tensor:
     expected = f"{key}: expected uint8 [B, {size}, {size}, 3] or float [B, 3, {size}, {size}] from 0 to 1"
     image = _tensor(values, key)
     image = image[None] if image.ndim == 3 else image

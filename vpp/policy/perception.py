@@ -86,7 +86,8 @@ def load_perception(
                     f"--video-model {video_model}: expected one without an image condition, since a policy's views are "
                     "all foreseen, found one that needs another camera's picture"
                 )
-        extractor = FeatureExtractor(denoiser, settings).requires_grad_(False).eval()
+        latent_size = (description.frame_size // 8, description.frame_size // 8)
+        extractor = FeatureExtractor(denoiser, settings, latent_size).requires_grad_(False).eval()
     except UsageError:
         raise
     except ValueError as error:

@@ -154,7 +154,7 @@ class VideoPredictionPolicy:
             ObservationError: If the observation is not what the policy was trained on.
         """
         config = self.config
-        seen = check_observation(observation, config.cameras, config.denoiser.proprio_dim)
+        seen = check_observation(observation, config.cameras, config.denoiser.proprio_dim, config.frame_size)
         instruction, goal = self._instruct(seen.tasks)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             latents = self._perception.latents(seen.frames.to(self.device))

@@ -45,7 +45,9 @@ class PolicyFolder:
 
 def make_network(config: PolicyConfig) -> PolicyNetwork:
     """The network of a configuration with random weights."""
-    return PolicyNetwork(config.video_former, config.denoiser, config.num_features, config.num_frames)
+    return PolicyNetwork(
+        config.video_former, config.denoiser, config.num_features, config.num_frames, config.num_tokens
+    )
 
 
 def save_policy(url: str, policy: PolicyFolder) -> None:

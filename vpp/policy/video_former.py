@@ -35,6 +35,9 @@ class VideoFormerConfig:
     """Channels of a head of the cross-attention; one of the temporal attention has `width / heads`."""
     tokens_per_frame: int = 14
     """Queries of a frame."""
+    token_positions: bool = False
+    """Add a learned embedding to each feature token of a frame, which tells where it lies and in which view. Published:
+    none, since features of a long trained video model tell that themselves; those of a small one do not."""
 
     def __post_init__(self) -> None:
         sizes = (self.width, self.depth, self.heads, self.head_width, self.tokens_per_frame)
@@ -52,12 +55,14 @@ class VideoFormer(nn.Module):
         config: Sizes.
         num_features: Channels of a feature token, C.
         num_frames: Frames of the features, T.
+        num_tokens: Feature tokens of a frame over all views, N; needed with `token_positions`.
     """
 
-    def __init__(self, config: VideoFormerConfig, num_features: int, num_frames: int) -> None:
+    def __init__(self, config: VideoFormerConfig, num_features: int, num_frames: int, num_tokens: int = 0) -> None:
         super().__init__()
         self.config, self.num_features, self.num_frames = config, num_features, num_frames
         width = config.width
+        self.token_positions = nn.Parameter(torch.zeros(num_tokens, width)) if config.token_positions else None
         if config.kind == "none":
             self.projection = nn.Linear(num_features, width)
             return
@@ -81,14 +86,17 @@ class VideoFormer(nn.Module):
                 f"expected features [B, {self.num_frames}, N, {self.num_features}], found {list(features.shape)}"
             )
         if self.config.kind == "none":
-            projected: torch.Tensor = self.projection(features).flatten(1, 2)
+            projected: torch.Tensor = self._placed(self.projection(features)).flatten(1, 2)
             return projected
-        features = (self.feature_mlp(features) + self.frame_embedding).flatten(0, 1)
+        features = self._placed(self.feature_mlp(features) + self.frame_embedding).flatten(0, 1)
         tokens = self.queries.expand(len(features) // self.num_frames, -1, -1, -1)
         for layer in self.layers:
             tokens = layer(tokens, features)
         normed: torch.Tensor = self.final_norm(tokens.flatten(1, 2))
         return normed
+
+    def _placed(self, tokens: torch.Tensor) -> torch.Tensor:
+        return tokens if self.token_positions is None else tokens + self.token_positions
 
 
 class _Layer(nn.Module):

@@ -31,7 +31,7 @@ class Benchmark:
         packages: Whose versions decide what happens.
         expand: Tasks of the names that a user gives.
         plan: Episodes of tasks, a number of them and a seed.
-        make: A simulator with cameras whose pictures are rendered at a size in pixels.
+        make: A simulator with cameras whose pictures are rendered at a size in pixels and observed at another.
         summarise: What is told of all rows beside the tasks' success.
     """
 
@@ -50,7 +50,7 @@ class Benchmark:
     packages: tuple[str, ...]
     expand: Callable[[Sequence[str]], tuple[str, ...]]
     plan: Callable[[Sequence[str], int, int], list[EpisodePlan]]
-    make: Callable[[Sequence[str], int], Simulator]
+    make: Callable[[Sequence[str], int, int], Simulator]
     summarise: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]
 
 

@@ -243,7 +243,7 @@ class Environment:
         request = self._request
         if self._benchmark is None or self._simulator is None:
             self._benchmark = find_benchmark(request.settings.benchmark)
-            self._simulator = self._benchmark.make(request.cameras, request.settings.image_size)
+            self._simulator = self._benchmark.make(request.cameras, request.image_size, request.frame_size)
         film = self._film(self._benchmark) if self._is_filmed(plan) else None
         results = run_episode(
             self._simulator,

@@ -7,13 +7,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from schemas.errors import UsageError
 from schemas.settings import commit, to_mapping
+from schemas.shard import FRAME_SIZE_PX
 from schemas.storage import check_writable, exists, join, read_bytes, remove_partial_files
 from vpp.sim.benchmark import Benchmark, Name, find_benchmark
 from vpp.sim.evaluation_rows import EVALUATION, write_json
+
+if TYPE_CHECKING:
+    from vpp.policy.config import PolicyConfig  # torch takes seconds
 
 EXPERT, RANDOM = "expert", "random"
 _CPU_BATCH, _GPU_BATCH = 1, 16
@@ -54,8 +58,9 @@ class EvaluateSettings:
     """`next`: tell the policy the instruction of the next task of the list, to see whether the text matters."""
     cameras: tuple[str, ...] = ()
     """What a video shows where the policy is `expert` or `random`; others see the cameras they were trained with."""
-    image_size: int = 256
-    """MetaWorld: height and width at which pictures are rendered, as the demonstrations were; they become 256x256."""
+    image_size: int = 0
+    """MetaWorld: height and width at which pictures are rendered, as the demonstrations were, before they become as
+    large as the policy's frames; 0 for that size."""
     dataset: str = ""
     """Whose actions come out, where the policy was trained on several."""
     video_model: str = ""
@@ -84,7 +89,7 @@ class EvaluateSettings:
 
     def __post_init__(self) -> None:
         least = {
-            "episodes": 0, "seed": 0, "max_steps": 0, "num_executed": 0, "image_size": 16, "num_environments": 0,
+            "episodes": 0, "seed": 0, "max_steps": 0, "num_executed": 0, "image_size": 0, "num_environments": 0,
             "policy_batch": 0, "policy_threads": 0, "max_attempts": 1, "videos": 0, "video_stride": 1, "foresee": 0,
         }  # fmt: skip
         for name, number in least.items():
@@ -107,6 +112,7 @@ class Request:
         max_steps: Of a task.
         num_executed: Of a chunk; 0 for all.
         cameras: Rendered ones.
+        frame_size: Height and width in pixels of what is observed.
         policy_batch: Rows of a batch; 0 where no trained policy acts.
     """
 
@@ -119,7 +125,13 @@ class Request:
     max_steps: int
     num_executed: int
     cameras: tuple[str, ...]
+    frame_size: int = FRAME_SIZE_PX
     policy_batch: int = 0
+
+    @property
+    def image_size(self) -> int:
+        """Height and width at which pictures are rendered."""
+        return self.settings.image_size or self.frame_size
 
     @property
     def needs_model(self) -> bool:
@@ -148,7 +160,7 @@ class Request:
             "instructions": settings.instructions,
             "told": dict(self.told),
             "cameras": self.cameras,
-            "image_size": settings.image_size,
+            "image_size": self.image_size,
             "policy_batch": self.policy_batch,
             "videos": settings.videos,
             "video_stride": settings.video_stride,
@@ -177,9 +189,11 @@ def resolve(settings: EvaluateSettings) -> tuple[Request, Benchmark]:
             raise UsageError(f"--instructions next: expected at least two --tasks, found {len(tasks)}")
         told = {task: benchmark.instructions[after] for task, after in zip(tasks, tasks[1:] + tasks[:1], strict=True)}
     policy, policy_hash, num_executed = settings.policy, settings.policy, settings.num_executed
-    cameras = settings.cameras or benchmark.default_cameras
+    cameras, frame_size = settings.cameras or benchmark.default_cameras, FRAME_SIZE_PX
     if policy not in (EXPERT, RANDOM):
-        policy, policy_hash, cameras, num_executed = _look_at_policy(settings, benchmark)
+        policy, policy_hash, config = _look_at_policy(settings, benchmark)
+        cameras, frame_size = config.cameras, config.frame_size
+        num_executed = num_executed or config.sampler.num_executed
     elif settings.foresee:
         raise UsageError(f"--foresee: expected a policy with a video model, found {policy}")
     elif policy == EXPERT and not benchmark.has_expert:
@@ -192,11 +206,14 @@ def resolve(settings: EvaluateSettings) -> tuple[Request, Benchmark]:
         )
     episodes = settings.episodes or benchmark.default_episodes
     max_steps = settings.max_steps or benchmark.max_steps
-    return Request(settings, policy, policy_hash, tasks, told, episodes, max_steps, num_executed, cameras), benchmark
+    request = Request(
+        settings, policy, policy_hash, tasks, told, episodes, max_steps, num_executed, cameras, frame_size
+    )  # fmt: skip
+    return request, benchmark
 
 
-def _look_at_policy(settings: EvaluateSettings, benchmark: Benchmark) -> tuple[str, str, tuple[str, ...], int]:
-    """Folder, hash, cameras and executed actions of a trained policy, without loading its models."""
+def _look_at_policy(settings: EvaluateSettings, benchmark: Benchmark) -> tuple[str, str, PolicyConfig]:
+    """Folder, hash and configuration of a trained policy, without loading its models."""
     from vpp.policy.policy_folder import CONFIG, WEIGHTS, read_config  # torch takes seconds
 
     url = settings.policy
@@ -215,7 +232,7 @@ def _look_at_policy(settings: EvaluateSettings, benchmark: Benchmark) -> tuple[s
         if found not in expected:
             wanted = " or ".join(map(str, expected))
             raise UsageError(f"--policy {url}: expected {wanted} {name} for {benchmark.name}, found {found}")
-    return url, digest.hexdigest()[:16], config.cameras, settings.num_executed or config.sampler.num_executed
+    return url, digest.hexdigest()[:16], config
 
 
 def claim(request: Request, benchmark: Benchmark) -> None:

@@ -30,8 +30,13 @@ PROPRIO_DIM = len(PROPRIO_NAMES)
 ACTION_NAMES = ("move_x", "move_y", "move_z", "close_gripper")
 """An action in [-1, 1]: the hand's displacement in centimetres and the fingers' effort, positive closes."""
 
-CAMERAS = ("corner", "corner2", "corner3", "topview", "behindGripper", "gripperPOV")
-_ROLLED_CAMERAS = ("corner", "corner2", "corner3")  # mounted upside down in MetaWorld's scenes
+NEAR = "near"
+"""A camera of ours: `corner2` moved to where it sees the table larger (the place is that of Seo et al., arXiv
+2206.14244), without the coloured marks of goals: some tell what is to be done, and that of `reach-v3` where."""
+
+CAMERAS = ("corner", "corner2", "corner3", "topview", "behindGripper", "gripperPOV", NEAR)
+_ROLLED_CAMERAS = ("corner", "corner2", "corner3", NEAR)  # mounted upside down in MetaWorld's scenes
+_NEAR_PLACE_M = (0.75, 0.075, 0.7)
 SEEDS_PER_DRAW = 50
 """How many places of objects and goal `metaworld.MT1` draws at a time."""
 
@@ -52,7 +57,7 @@ class MetaWorldEnv:
         choose_renderer()
         draw = _draw(task, seed // SEEDS_PER_DRAW)
         self._env: Any = draw.train_classes[task](
-            render_mode="rgb_array", camera_name=cameras[0], width=image_size_px, height=image_size_px
+            render_mode="rgb_array", camera_name=_mounted(cameras[0]), width=image_size_px, height=image_size_px
         )
         self._make_rendering_fast()
 
@@ -61,7 +66,9 @@ class MetaWorldEnv:
         self._seed = self._seed if seed is None else seed
         number, place = divmod(self._seed, SEEDS_PER_DRAW)
         self._env.set_task(_draw(self.task, number).train_tasks[place])
-        return np.asarray(self._env.reset()[0])
+        observation = np.asarray(self._env.reset()[0])
+        _forward(self._env)
+        return observation
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, bool]:
         """Applies an action `[4]` in [-1, 1]; returns the observation and whether the task is solved."""
@@ -72,8 +79,9 @@ class MetaWorldEnv:
         """One upright picture of each camera: uint8 `[H, W, 3]`."""
         pictures = {}
         for camera in self.cameras:
-            self._env.mujoco_renderer.camera_id = self._env.model.camera(camera).id
-            picture = self._env.render()
+            with self._near() if camera == NEAR else contextlib.nullcontext():
+                self._env.mujoco_renderer.camera_id = self._env.model.camera(_mounted(camera)).id
+                picture = self._env.render()
             pictures[camera] = np.ascontiguousarray(picture[::-1, ::-1] if camera in _ROLLED_CAMERAS else picture)
         return pictures
 
@@ -81,12 +89,36 @@ class MetaWorldEnv:
         """Frees the rendering context."""
         self._env.close()
 
+    @contextlib.contextmanager
+    def _near(self) -> Iterator[None]:
+        """Moves the camera and hides the marks for one picture; the simulation knows neither."""
+        place, colours = self._env.data.cam_xpos[self._env.model.camera(_mounted(NEAR)).id], self._env.model.site_rgba
+        kept_place, kept_colours = place.copy(), colours.copy()
+        place[:], colours[:, 3] = _NEAR_PLACE_M, 0.0
+        try:
+            yield
+        finally:
+            place[:], colours[:] = kept_place, kept_colours
+
     def _make_rendering_fast(self) -> None:
         """Turns off multisampling and shadows, five times faster on a CPU; has to come before the first picture."""
         model = self._env.model
         model.vis.quality.offsamples = 0
         model.vis.quality.shadowsize = 0
         model.light_castshadow[:] = 0
+
+
+def _forward(env: Any) -> None:
+    """Brings what is drawn to where things are: some tasks move objects after MuJoCo has computed their places, and the
+    first picture of an episode would show them where the last one left them."""
+    import mujoco
+
+    mujoco.mj_forward(env.model, env.data)
+
+
+def _mounted(camera: str) -> str:
+    """The camera's name in MetaWorld's scenes."""
+    return "corner2" if camera == NEAR else camera
 
 
 def expert(task: str) -> Any:

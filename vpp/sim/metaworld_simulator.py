@@ -25,15 +25,18 @@ class MetaWorldSimulator:
 
     Args:
         cameras: Names of `vpp.sim.metaworld.CAMERAS`.
-        image_size_px: Height and width at which pictures are rendered; where it is not 256 they are resized as the
-            pictures of demonstrations are.
+        image_size_px: Height and width at which pictures are rendered; where it is not the frame size they are resized
+            as the pictures of demonstrations are.
+        frame_size: Height and width of what is observed, in pixels.
     """
 
     max_steps = MAX_STEPS
     control_hz = CONTROL_HZ
 
-    def __init__(self, cameras: Sequence[str], image_size_px: int = FRAME_SIZE_PX) -> None:
-        self._cameras, self._image_size_px = tuple(cameras), image_size_px
+    def __init__(
+        self, cameras: Sequence[str], image_size_px: int = FRAME_SIZE_PX, frame_size: int = FRAME_SIZE_PX
+    ) -> None:
+        self._cameras, self._image_size_px, self._frame_size = tuple(cameras), image_size_px, frame_size
         self._env: MetaWorldEnv | None = None
         self._reformatter = VideoReformatter()
         self._expert: Any = None
@@ -54,7 +57,8 @@ class MetaWorldSimulator:
         return INSTRUCTIONS[task]
 
     def observe(self) -> dict[str, np.ndarray]:
-        """Renders: `observation.images.<camera>` uint8 `[256, 256, 3]` and `observation.state` float32 `[4]`."""
+        """Renders: `observation.images.<camera>` uint8 `[S, S, 3]`, S being the frame size, and `observation.state`
+        float32 `[4]`."""
         pictures = self._running.render()
         seen = {f"observation.images.{camera}": self._resize(picture) for camera, picture in pictures.items()}
         return seen | {"observation.state": self._observation[:PROPRIO_DIM].astype(np.float32)}
@@ -83,13 +87,14 @@ class MetaWorldSimulator:
         return self._env
 
     def _resize(self, picture: np.ndarray) -> np.ndarray:
-        if len(picture) == FRAME_SIZE_PX:
+        size = self._frame_size
+        if len(picture) == size:
             return picture
         frame = self._reformatter.reformat(
             av.VideoFrame.from_ndarray(picture, format="rgb24"),
-            width=FRAME_SIZE_PX,
-            height=FRAME_SIZE_PX,
-            interpolation=Interpolation.AREA if len(picture) > FRAME_SIZE_PX else Interpolation.BICUBIC,
+            width=size,
+            height=size,
+            interpolation=Interpolation.AREA if len(picture) > size else Interpolation.BICUBIC,
             threads=1,
         )
         resized: np.ndarray = frame.to_ndarray()

@@ -42,7 +42,7 @@ class Simulator(Protocol):
         """Begins a task of the episode from where the scene stands; returns its instruction in words."""
 
     def observe(self) -> dict[str, np.ndarray]:
-        """Renders: `observation.images.<camera>` uint8 `[256, 256, 3]` and `observation.state` float32 `[P]`."""
+        """Renders: `observation.images.<camera>` uint8 `[S, S, 3]` and `observation.state` float32 `[P]`."""
 
     def step(self, action: np.ndarray) -> bool:
         """Applies one action in the units of the dataset; returns whether the task that was begun is now solved."""

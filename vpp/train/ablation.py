@@ -21,7 +21,6 @@ import yaml
 
 from schemas.errors import UsageError
 from schemas.settings import commit, from_mapping, to_mapping
-from schemas.shard import FRAME_SIZE_PX
 from schemas.storage import join, write_bytes
 from vpp.policy.observation import IMAGES, STATE, TASK
 from vpp.policy.policy import VideoPredictionPolicy
@@ -200,7 +199,7 @@ def _row(name: str, runs: Sequence[str], num_chunks: int) -> dict[str, Any]:
 def _seconds_a_chunk(policy_url: str, num_chunks: int) -> float:
     """Median time from one observation to a chunk."""
     policy = VideoPredictionPolicy.load(policy_url, dataset=read_config(policy_url).datasets[0])
-    size = FRAME_SIZE_PX
+    size = policy.config.frame_size
     observation: dict[str, Any] = {
         IMAGES + camera: np.full((size, size, 3), 127, np.uint8) for camera in policy.config.cameras
     }

@@ -27,6 +27,7 @@ from schemas.encoder import same_model
 from schemas.errors import UsageError
 from schemas.settings import commit, to_mapping
 from schemas.storage import absolute, check_writable, exists, join
+from vpp.data.frame_size import frame_size
 from vpp.data.loader import ClipLoader
 from vpp.data.streams import training_order
 from vpp.train.checkpoint import read_latest_checkpoint
@@ -297,6 +298,11 @@ def _export(settings: Stage1Settings, plan: _Plan, vae: AutoencoderKLTemporalDec
     unet = merge_lora(denoiser.unet) if settings.lora_rank else denoiser.unet
     codec = plan.data.latent_codec or (codec_id(vae, plan.vae) if vae is not None else "")
     description = ModelDescription(
-        denoiser.config, plan.data.text_encoder, codec, plan.image_encoder, _trained_by(settings)
+        denoiser=denoiser.config,
+        text_encoder=plan.data.text_encoder,
+        latent_codec=codec,
+        frame_size=frame_size(plan.data.index, plan.data.representation, settings.loading.retry_s),
+        image_encoder=plan.image_encoder,
+        trained_by=_trained_by(settings),
     )
     save_pipeline(join(settings.output, "model"), unet, vae, description, "" if settings.preset else settings.base)

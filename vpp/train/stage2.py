@@ -22,6 +22,7 @@ from schemas.encoder import same_model
 from schemas.errors import UsageError
 from schemas.settings import commit, to_mapping
 from schemas.storage import absolute, check_writable, exists, join
+from vpp.data.frame_size import frame_size
 from vpp.policy.config import PolicyConfig
 from vpp.policy.perception import Perception, load_perception
 from vpp.policy.policy_folder import CONFIG, PolicyFolder, make_network, read_config, save_policy
@@ -110,6 +111,7 @@ def _plan(settings: Stage2Settings) -> _Plan:
     num_views = len(data.index.cameras)
     config = PolicyConfig(
         cameras=data.index.cameras,
+        frame_size=perception.description.frame_size,
         video_model=find_model(settings.video_model),
         video_model_hash=perception.hash,
         codec=settings.codec,
@@ -117,6 +119,7 @@ def _plan(settings: Stage2Settings) -> _Plan:
         features=settings.features,
         num_features=extractor.num_channels,
         num_frames=extractor.num_frames,
+        num_tokens=num_views * extractor.num_tokens,
         video_former=settings.video_former,
         denoiser=replace(
             settings.denoiser,
@@ -161,6 +164,12 @@ def _load_perception(settings: Stage2Settings, device: torch.device) -> Percepti
 def _check_fits(settings: Stage2Settings, data: PolicyData, perception: Perception) -> None:
     """Captions and stored latents must come from the models that the video model was trained with."""
     description = perception.description
+    found = frame_size(data.index, data.representation, settings.loading.retry_s)
+    if found != description.frame_size:
+        raise UsageError(
+            f"--data {settings.data}: expected frames of {description.frame_size} pixels, which the video model was "
+            f"trained on, found {found}; preprocess them with --video.frame-size {description.frame_size}"
+        )
     pairs = [("text encoder", data.text_encoder, description.text_encoder)]
     if data.latent_codec:
         pairs.append(("latent codec", data.latent_codec, codec_id(perception.vae, settings.codec or "the model's VAE")))

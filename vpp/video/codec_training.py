@@ -45,8 +45,8 @@ class CodecSettings:
     """Updates of the weights."""
     batch_size: int = 1
     """Crops of an update."""
-    crop_px: int = 256
-    """Height and width of a crop, a multiple of 8; 256 takes whole frames."""
+    crop_px: int = 0
+    """Height and width of a crop, a multiple of 8; 0 takes whole frames."""
     motion_weight: float = 4.0
     """How much more a pixel counts that differs from another frame of its clip: what moves is what a video model has to
     predict, and it is small."""
@@ -64,7 +64,7 @@ class CodecSettings:
     def __post_init__(self) -> None:
         if len(self.channels) != 4 or any(width < 32 or width % 32 for width in self.channels):
             raise ValueError(f"expected channels: four multiples of 32, found {self.channels}")
-        if self.crop_px < 8 or self.crop_px % 8:
+        if self.crop_px < 0 or self.crop_px % 8:
             raise ValueError(f"expected crop_px a multiple of 8, found {self.crop_px}")
         if min(self.steps, self.batch_size, self.clips_in_memory) < 1:
             raise ValueError("expected steps, batch_size and clips_in_memory of at least 1")
@@ -154,7 +154,7 @@ def save_codec(url: str, vae: AutoencoderKLTemporalDecoder) -> None:
 
 def draw_crop(clip: np.ndarray, settings: CodecSettings, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A crop of a frame, uint8 `[crop_px, crop_px, 3]`, and where another frame differs, bool `[crop_px, crop_px]`."""
-    size = settings.crop_px
+    size = settings.crop_px or min(clip.shape[1:3])
     here, there = rng.choice(len(clip), size=2, replace=len(clip) < 2)
     top, left = rng.integers(0, [clip.shape[1] - size + 1, clip.shape[2] - size + 1])
     window = np.s_[top : top + size, left : left + size]

@@ -29,6 +29,7 @@ from schemas import storage
 from schemas.encoder import TEXT_WIDTH
 from schemas.errors import UsageError
 from schemas.settings import from_mapping, to_mapping
+from schemas.shard import FRAME_SIZE_PX
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
 from vpp.video.model_folder import downloaded, first_line, local_copy, published, variant
 from vpp.video.partial_weights import load_by_name
@@ -81,6 +82,8 @@ class ModelDescription:
     """Name and revision of the text encoder of its training data; empty where unknown."""
     latent_codec: str = ""
     """Name and revision of the latent codec of its training data; empty where unknown."""
+    frame_size: int = FRAME_SIZE_PX
+    """Height and width in pixels of the frames it was trained on."""
     image_encoder: str = ""
     """Name and revision of the image encoder of its image condition; empty without one, and where unknown."""
     trained_by: str = ""

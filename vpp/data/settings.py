@@ -78,6 +78,8 @@ class WindowSettings(SamplingSettings):
     Attributes:
         num_actions: Actions of a window.
         cameras: The views, in this order; empty for all cameras of the data, which every episode then has to have.
+        hop: Frames from one training window of an episode to the next; neighbours differ little, and small runs have
+            no time for all.
         proprio: Whether the robot's own state is read.
         data_fraction: Share of the training episodes that is trained on, chosen by a hash: a larger share has those
             of a smaller one.
@@ -86,6 +88,7 @@ class WindowSettings(SamplingSettings):
 
     num_actions: int = 10
     cameras: tuple[str, ...] = ()
+    hop: int = 1
     proprio: bool = False
     data_fraction: float = 1.0
     piece_windows: int = 4
@@ -98,7 +101,7 @@ class WindowSettings(SamplingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_counts("num_actions", "piece_windows")
+        self._check_counts("num_actions", "hop", "piece_windows")
         if not 0 < self.data_fraction <= 1:
             raise ValueError(f"data_fraction: expected above 0 up to 1, found {self.data_fraction}")
         if len(set(self.cameras)) < len(self.cameras):

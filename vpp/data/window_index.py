@@ -141,10 +141,13 @@ class WindowIndex(SampleIndex):
 
     @cached_property
     def split(self) -> Split:
-        """Windows to train on and held out, by source episode; the share of the data restricts the former."""
+        """Windows to train on and held out, by source episode; share of the data and hop restrict the former."""
         is_held_out = self._held_out(self._settings.validation_fraction)
         train = self._share(np.flatnonzero(~is_held_out))
-        return Split(self._rows(train), self._rows(np.flatnonzero(is_held_out)))
+        rows = self._rows(train)
+        if self._settings.hop > 1:
+            rows = rows[self.frame_numbers(rows) % self._settings.hop == 0]
+        return Split(rows, self._rows(np.flatnonzero(is_held_out)))
 
     def _share(self, entries: np.ndarray) -> np.ndarray:
         """Those of some episodes that `data_fraction` leaves, at least one of each dataset."""

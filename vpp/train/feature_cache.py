@@ -23,12 +23,12 @@ class FeatureCache:
     """Features float16 of each window, filled as windows are drawn.
 
     Args:
-        num_windows: How many there may be.
+        rows: Those of the windows that may be asked for.
     """
 
-    def __init__(self, num_windows: int) -> None:
-        self._num_windows = num_windows
-        self._is_there = np.zeros(num_windows, bool)
+    def __init__(self, rows: np.ndarray) -> None:
+        self._rows = np.unique(rows)
+        self._is_there = np.zeros(len(self._rows), bool)
         self._values: np.ndarray | None = None
 
     def get(self, rows: np.ndarray, compute: Callable[[Sequence[int]], torch.Tensor]) -> torch.Tensor:
@@ -41,31 +41,32 @@ class FeatureCache:
         Raises:
             UsageError: At the first call, if the disk has no room for all.
         """
-        missing = np.flatnonzero(~self._is_there[rows]).tolist()
+        places = np.searchsorted(self._rows, rows)
+        missing = np.flatnonzero(~self._is_there[places]).tolist()
         if missing:
             began = time.monotonic()
             computed = compute(missing).to("cpu", torch.float16)
             if self._values is None:
                 self._values = self._open(computed, (time.monotonic() - began) / len(missing))
-            self._values[rows[missing]] = computed.numpy()
-            self._is_there[rows[missing]] = True
+            self._values[places[missing]] = computed.numpy()
+            self._is_there[places[missing]] = True
         assert self._values is not None
-        return torch.from_numpy(self._values[rows]).float()
+        return torch.from_numpy(self._values[places]).float()
 
     def _open(self, computed: torch.Tensor, seconds_each: float) -> np.ndarray:
         """Makes room, and says how much it takes and what it saves."""
-        shape = (self._num_windows, *computed.shape[1:])
+        shape = (len(self._rows), *computed.shape[1:])
         num_bytes = int(np.prod(shape, dtype=np.int64)) * 2
         folder = tempfile.gettempdir()
         found = shutil.disk_usage(folder).free
         _log.info(
             "feature cache: %d windows of %.1f MB take %.2f GB of the %.1f GB free in %s; computing one takes %.3f s, "
             "once instead of once an epoch",
-            self._num_windows, num_bytes / self._num_windows / 1e6, num_bytes / 1e9, found / 1e9, folder, seconds_each,
+            len(self._rows), num_bytes / len(self._rows) / 1e6, num_bytes / 1e9, found / 1e9, folder, seconds_each,
         )  # fmt: skip
         if num_bytes > found:
             raise UsageError(
-                f"--cache-features: expected {num_bytes / 1e9:.1f} GB of free disk in {folder} for {self._num_windows} "
+                f"--cache-features: expected {num_bytes / 1e9:.1f} GB of free disk in {folder} for {len(self._rows)} "
                 f"windows, found {found / 1e9:.1f} GB; set TMPDIR to a larger disk or leave the option out"
             )
         with tempfile.TemporaryFile(prefix="vpp-features-") as file:  # without a name: gone with the process

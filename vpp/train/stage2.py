@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from schemas.encoder import same_model
@@ -200,7 +201,7 @@ def _train(settings: Stage2Settings, plan: _Plan, worker: Worker) -> Outcome:
     check_same({"video_model_hash": perception.hash}, told, settings.output)
     torch.manual_seed(settings.train.seed)  # the same weights in every worker
     network = make_network(plan.config).to(worker.device).train()
-    cache = FeatureCache(len(data.index)) if settings.cache_features else None
+    cache = FeatureCache(np.concatenate([data.train, data.held_out])) if settings.cache_features else None
     text_encoder = load_text_encoder(plan.config.text_encoder)
     inputs = PolicyInputs(
         perception, text_encoder, data.action_normalisers, data.proprio_normalisers, cache, worker.device

@@ -41,7 +41,12 @@ class FeatureSettings:
     future_frames: Literal["all", "one"] = "all"
     """`all`: features of all frames. `one`: of the last alone, a single future step as SuSIE has. Published: all."""
 
+    frame_step: int = 1
+    """Keep every so many-th frame, counted back from the last: fewer tokens for small machines. Published: 1."""
+
     def __post_init__(self) -> None:
+        if self.frame_step < 1:
+            raise ValueError(f"expected frame_step >= 1, found {self.frame_step}")
         if not self.blocks or min(self.blocks) < 0 or list(self.blocks) != sorted(set(self.blocks)):
             raise ValueError(f"expected blocks as rising numbers from 0, such as (0, 1), found {self.blocks}")
         if not 1 <= self.num_steps <= self.schedule_steps:

@@ -103,7 +103,15 @@ class FeatureExtractor(nn.Module):
     @property
     def num_frames(self) -> int:
         """T of the features."""
-        return 1 if self.unet is None or self.settings.future_frames == "one" else self.config.num_frames
+        return 1 if self.unet is None else len(range(self.config.num_frames)[self._frames])
+
+    @property
+    def _frames(self) -> slice:
+        """Which of the video model's frames are kept."""
+        if self.settings.future_frames == "one":
+            return slice(-1, None)
+        step = self.settings.frame_step
+        return slice((self.config.num_frames - 1) % step, None, step)
 
     @property
     def num_tokens(self) -> int:
@@ -213,8 +221,7 @@ class FeatureExtractor(nn.Module):
         """Features `[S, T, tokens, C]`, and the UNet's output `[S, T, 4, h, w]`, of what it reads `[S, T, 8, h, w]`."""
         assert self.unet is not None
         outputs, last = self.unet(seen.permute(0, 1, 3, 4, 2).to(self.unet.dtype), captions, biases)
-        frames = slice(-1, None) if self.settings.future_frames == "one" else slice(None)
-        kept = [outputs[block][:, frames].flatten(0, 1).permute(0, 3, 1, 2) for block in self._blocks]
+        kept = [outputs[block][:, self._frames].flatten(0, 1).permute(0, 3, 1, 2) for block in self._blocks]
         largest = kept[-1].shape[-2:]  # blocks grow, or stay as large
         joined = torch.cat([interpolate(output, largest) for output in kept], dim=1).permute(0, 2, 3, 1)
         features = joined.reshape(len(seen), self.num_frames, -1, self.num_channels)

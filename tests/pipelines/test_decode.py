@@ -81,6 +81,16 @@ def test_clips_show_their_planned_frames_and_each_video_is_opened_once(tmp_path:
         assert [read_number(frame) for frame in decoded] == list(plan.indices)
 
 
+def test_frames_have_the_size_that_is_asked_for(tmp_path: Path, video: str) -> None:
+    for product in ("clips", "episodes"):
+        shard = plan_of(tmp_path / product, "e", video, product)
+        made = decode_shard(shard, VideoFolder(), VideoSettings(frame_size=64))[0]
+        (_, stored), *_ = made.members
+        assert decode_video(stored).shape[1:] == (64, 64, 3)
+    with pytest.raises(ValueError, match="multiple of 64"):
+        VideoSettings(frame_size=100)
+
+
 def test_every_frame_is_resized_once_however_many_clips_share_it(
     tmp_path: Path, video: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

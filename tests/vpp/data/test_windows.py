@@ -114,6 +114,14 @@ def test_an_episode_may_have_one_action_fewer_than_frames(tmp_path: Path) -> Non
     check_against_shards(url, index)
 
 
+def test_a_hop_leaves_out_training_windows_of_each_episode_and_none_that_are_held_out(numbered: str) -> None:
+    every, third = (WindowIndex.read(numbered, WindowSettings(hop=hop, validation_fraction=0.3)) for hop in (1, 3))
+    numbers = every.frame_numbers(every.split.train)
+    assert np.array_equal(third.split.train, every.split.train[numbers % 3 == 0])
+    assert np.array_equal(third.split.validation, every.split.validation)
+    assert 0 < len(third.split.train) < len(every.split.train) / 2
+
+
 def test_a_batch_has_the_documented_shapes_and_the_views_in_the_asked_order(numbered: str) -> None:
     index = WindowIndex.read(numbered, WindowSettings(num_actions=6, cameras=CAMERAS[::-1], proprio=True))
     rows = np.array([40, 3, 30, 3])

@@ -72,3 +72,23 @@ def test_features_of_another_shape_are_refused(kind: str, shape: tuple[int, ...]
 def test_sizes_that_make_no_network_are_refused(change: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="width divisible by the heads"):
         VideoFormerConfig(**(SMALL | change))
+
+
+@pytest.mark.parametrize("kind", ["3d", "2d", "none"])
+def test_where_a_feature_lies_is_known_only_with_token_positions(kind: Any) -> None:
+    """Without, a frame's features are a set; `none` keeps their order in its output."""
+    torch.manual_seed(0)
+    config = VideoFormerConfig(kind=kind, token_positions=True, **SMALL)
+    placed = VideoFormer(config, CHANNELS, FRAMES, TOKENS)
+    assert placed.token_positions is not None
+    torch.nn.init.normal_(placed.token_positions)
+    swapped = [0, 1, 4, 3, 2]
+    with torch.no_grad():
+        for former, depends in ((placed, True), (small(kind), False)):
+            before, after = former(features()), former(features()[:, :, swapped])
+            if kind == "none":
+                after = after.unflatten(1, (FRAMES, TOKENS))[:, :, swapped].flatten(1, 2)
+            assert torch.allclose(before, after, atol=1e-6) != depends
+    placed.train()(features()).square().sum().backward()
+    assert placed.token_positions.grad is not None
+    assert placed.token_positions.grad.abs().sum() > 0

@@ -60,6 +60,33 @@ def test_pictures_are_upright_differ_between_cameras_and_come_at_the_control_rat
     assert red[:, :32].sum() > 3 * red[:, 32:].sum()
 
 
+def test_the_near_camera_shows_no_marks_of_goals_and_leaves_the_others_alone() -> None:
+    with environment("faucet-open-v3", 0, ("corner2", "near"), 128) as env:
+        env.reset()
+        first, again = env.render(), env.render()
+    assert all(np.array_equal(first[camera], again[camera]) for camera in first)
+    green, blue = (  # the marks of `open` and `close`
+        {
+            camera: int(((p[..., channel] > 90) & (np.delete(p, channel, -1).max(-1) < 60)).sum())
+            for camera, p in first.items()
+        }
+        for channel in (1, 2)
+    )
+    assert (green["near"], blue["near"]) == (0, 0)
+    assert green["corner2"] + blue["corner2"] > 0
+
+
+@pytest.mark.parametrize("task", ["drawer-open-v3", "faucet-open-v3"])
+def test_the_first_picture_of_an_episode_shows_things_where_they_are(task: str) -> None:
+    """MetaWorld moves objects of these tasks after MuJoCo has placed them."""
+    with environment(task, 0, ("near",), 64) as env:
+        env.reset(0)
+        fresh = env.render()["near"]
+        env.reset(7)
+        env.reset(0)
+        assert np.array_equal(env.render()["near"], fresh)
+
+
 def states_after(env: object, seed: int, num_steps: int = 15) -> np.ndarray:
     observations = [env.reset(seed)]  # type: ignore[attr-defined]
     for step in range(num_steps):

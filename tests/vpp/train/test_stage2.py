@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,15 @@ def test_episodes_of_another_codec_are_refused(model: Path, tmp_path: Path) -> N
     write_episode_dataset(str(tmp_path / "data"), {"blocks": 2}, latent_codec="vae@0123456789ab")
     with pytest.raises(UsageError, match=r"expected episodes of the video model's latent codec .*vae@0123456789ab"):
         run_stage2(settings(tmp_path / "data", model, tmp_path / "run"))
+
+
+def test_episodes_of_another_frame_size_are_refused(model: Path, tmp_path: Path) -> None:
+    description = json.loads((model / "model" / "vpp.json").read_text())
+    write_episode_dataset(str(tmp_path / "data"), {"blocks": 4}, latent_codec=description["latent_codec"])
+    shutil.copytree(model, tmp_path / "model")
+    (tmp_path / "model" / "model" / "vpp.json").write_text(json.dumps(description | {"frame_size": 128}))
+    with pytest.raises(UsageError, match=r"expected frames of 128 pixels.*found 256.*--video.frame-size 128"):
+        train_here(settings(tmp_path / "data", tmp_path / "model", tmp_path / "run"))
 
 
 def test_episodes_of_another_text_encoder_are_refused(model: Path, tmp_path: Path) -> None:

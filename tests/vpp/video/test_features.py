@@ -133,6 +133,15 @@ def test_a_single_future_frame_is_the_last(denoiser: VideoDenoiser) -> None:
     )
 
 
+def test_every_second_future_frame_is_counted_back_from_the_last(denoiser: VideoDenoiser) -> None:
+    every, second = (
+        FeatureExtractor(denoiser, FeatureSettings(frame_step=step), SIZE).eval() for step in (1, 2)
+    )  # fmt: skip
+    whole, kept = (extractor(FIRST, extractor.instruct(TEXT), NOISE) for extractor in (every, second))
+    assert second.num_frames == 2
+    assert torch.equal(kept, whole[:, [0, 2]])
+
+
 def test_noise_level_frame_rate_and_caption_matter(denoiser: VideoDenoiser) -> None:
     features = extracted(denoiser, FeatureSettings())
     assert torch.equal(extracted(denoiser, FeatureSettings(fps=7.0)), features)
@@ -229,7 +238,15 @@ def test_what_does_not_exist_is_refused(denoiser: VideoDenoiser) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"blocks": ()}, {"blocks": (1, 0)}, {"blocks": (-1,)}, {"num_steps": 0}, {"num_steps": 21}, {"sigma": 0.0}],
+    [
+        {"blocks": ()},
+        {"blocks": (1, 0)},
+        {"blocks": (-1,)},
+        {"num_steps": 0},
+        {"num_steps": 21},
+        {"sigma": 0.0},
+        {"frame_step": 0},
+    ],
     ids=str,
 )
 def test_settings_outside_their_range_are_refused(options: dict[str, Any]) -> None:

@@ -1,0 +1,102 @@
+"""The part of the report on evaluations: success by task with Wilson's intervals side by side, and videos of episodes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.storage import exists, join, list_names, read_bytes
+from vpp.report.find_runs import Run
+from vpp.report.html import Html, inside, link, table, tag
+from vpp.report.interval_chart import Rate, interval_chart
+from vpp.sim.evaluation_request import EXPERT, RANDOM
+from vpp.sim.evaluation_rows import SUMMARY, Row, read_rows, video_path
+from vpp.sim.intervals import wilson
+
+_VIDEOS = 6
+ALL = "all episodes"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation as the page shows it.
+
+    Attributes:
+        run: The evaluation.
+        summary: Its summary; empty before it has ended.
+        rates: Success by task, by group where there are several, and of all.
+        filmed: Rows of some episodes that have videos.
+    """
+
+    run: Run
+    summary: dict[str, Any]
+    rates: dict[str, Rate] = field(default_factory=dict)
+    filmed: Sequence[Row] = ()
+
+    @property
+    def title(self) -> str:
+        """Who acts, and what it is told."""
+        policy = str(self.run.record.get("policy", "unknown"))
+        who = {EXPERT: "scripted expert", RANDOM: "random actions"}.get(policy, "policy")
+        return f"{who}, told another task's instruction" if self.run.record.get("instructions") == "next" else who
+
+
+def read_evaluation(run: Run) -> Evaluation:
+    """Reads an evaluation's summary, and the rows of the episodes whose videos are shown."""
+    url = join(run.url, SUMMARY)
+    summary: dict[str, Any] = json.loads(read_bytes(url)) if exists(url) else {}
+    success = _rates(summary.get("success", {}))
+    groups = _rates(summary.get("groups", {}))
+    rates = success | (groups if len(groups) > 1 else {})
+    if len(success) > 1:
+        k, n = sum(rate.k for rate in success.values()), sum(rate.n for rate in success.values())
+        rates[ALL] = Rate(k, n, *wilson(k, n))
+    numbers = [int(name[:6]) for name in list_names(join(run.url, "videos")) if re.fullmatch(r"\d{6}\.mp4", name)]
+    shown = (
+        sorted({numbers[place * (len(numbers) - 1) // max(1, _VIDEOS - 1)] for place in range(_VIDEOS)})
+        if numbers
+        else []
+    )
+    return Evaluation(run, summary, rates, read_rows(run.url, shown))
+
+
+def evaluations_part(evaluations: Sequence[Evaluation]) -> Html:
+    """One chart and one table for all, and the videos of each."""
+    ended = [evaluation for evaluation in evaluations if evaluation.rates]
+    names = [f"{evaluation.title} ({evaluation.run.name})" for evaluation in ended]
+    tasks = dict.fromkeys(task for evaluation in ended for task in evaluation.rates if task != ALL)
+    order = [*tasks, *([ALL] if len(tasks) > 1 else [])]
+    by_task = {task: [evaluation.rates.get(task) for evaluation in ended] for task in order}
+    lines = [
+        [evaluation.title, evaluation.run.name, evaluation.summary.get("num_episodes"), evaluation.summary.get("mean"),
+         evaluation.run.record.get("max_steps"), evaluation.summary.get("num_not_run")]
+        for evaluation in evaluations
+    ]  # fmt: skip
+    head = ["who acts", "folder", "episodes", "mean over tasks", "steps at most", "could not be run"]
+    chart = interval_chart("Episodes solved, with 95 % intervals (Wilson)", names, by_task) if ended else Html()
+    return inside(
+        tag("div", chart, class_="charts"),
+        table(head, lines),
+        *(tag("p", f"{one.run.name} has not ended: the same command continues.", class_="missing")
+          for one in evaluations if not one.summary),
+        *(_films(one) for one in evaluations if one.filmed),
+    )  # fmt: skip
+
+
+def _films(evaluation: Evaluation) -> Html:
+    films = []
+    of_episode = {row.number: row for row in reversed(evaluation.filmed)}
+    for number, row in sorted(of_episode.items()):
+        outcome = f"{'solved in' if row.success else 'not solved in'} {row.num_steps} steps"
+        source = link(evaluation.run.inside(video_path(number)))
+        text = tag("figcaption", tag("b", row.task), tag("span", outcome, class_="good" if row.success else "bad"))
+        films.append(tag("figure", tag("video", src=source, controls=True, preload="metadata"), text, class_="film"))
+    heading = f"Episodes: {evaluation.title} ({evaluation.run.name})"
+    return inside(tag("h4", heading), tag("div", *films, class_="films"))
+
+
+def _rates(values: dict[str, Any]) -> dict[str, Rate]:
+    return {name: Rate(rate["k"], rate["n"], rate["low"], rate["high"]) for name, rate in values.items()}

@@ -1,0 +1,82 @@
+"""The parts of the report on trainings: curves, and for a video model what it predicts beside what came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schemas.storage import join, list_names
+from vpp.report.find_runs import Run
+from vpp.report.html import Html, inside, link, number, tag
+from vpp.report.line_chart import Point, Series, line_chart
+from vpp.report.run_curves import TrainingLog
+
+_VIDEOS = 6
+
+
+def training_part(run: Run, log: TrainingLog) -> Html:
+    """A run's facts and curves, and where it is of stage 1 its predicted videos."""
+    curves = [
+        line_chart(
+            "Loss",
+            [Series("training", log.loss), Series("held out", log.points("val/loss"))],
+            "step",
+            is_log=True,
+        )
+    ]
+    curves += _video_curves(log) if run.kind == "stage1" else _policy_curves(log)
+    previews = _previews(run) if run.kind == "stage1" else Html()
+    return inside(_facts(run, log), tag("div", *curves, class_="charts"), previews)
+
+
+def _facts(run: Run, log: TrainingLog) -> Html:
+    settings: dict[str, Any] = run.record.get("settings", {})
+    train = settings.get("train", {})
+    start = f"from scratch, preset {settings.get('preset')}" if settings.get("preset") else "published settings"
+    if run.kind == "stage1" and not settings.get("preset"):
+        start = f"from {settings.get('base')}"
+    facts = [
+        f"{number(log.last_step or 0)} of {number(train.get('steps'))} steps",
+        f"{number(train.get('batch_size'))} samples a step",
+        start,
+        f"commit {run.record.get('commit', 'unknown')}",
+    ]
+    return tag("p", " · ".join(facts), class_="faint")
+
+
+def _video_curves(log: TrainingLog) -> list[Html]:
+    by_frame = [
+        Series(name, _by_frame(log, f"val_{metric}_by_frame/"))
+        for name, metric in (("predicted", "psnr"), ("a still picture", "psnr_copy"))
+    ]
+    return [line_chart("PSNR of held-out clips by frame, in dB", by_frame, "frame")]
+
+
+def _by_frame(log: TrainingLog, prefix: str) -> list[Point]:
+    found = [name for name in sorted(log.curves) if name.startswith(prefix)]
+    values = ((int(name.removeprefix(prefix)) + 1, log.last(name)) for name in found)
+    return [Point(frame, value) for frame, value in values if value is not None]
+
+
+def _policy_curves(log: TrainingLog) -> list[Html]:
+    errors = [
+        Series("drawn actions", log.points("val/action_mse")),
+        Series("their mean, always", log.points("val/action_mse_constant")),
+    ]
+    return [line_chart("Squared error of held-out actions, normalised", errors, "step")]
+
+
+def _previews(run: Run) -> Html:
+    folder = join(run.url, "previews")
+    steps = list_names(folder)
+    if not steps:
+        return tag("p", "No predicted videos yet: a validation makes them.", class_="missing")
+    names = [name for name in list_names(join(folder, steps[-1])) if name.endswith(".mp4")][:_VIDEOS]
+    films = []
+    for name in names:
+        path = run.inside(f"previews/{steps[-1]}/{name}")
+        film = tag("video", src=link(path), autoplay=True, muted=True, loop=True, playsinline=True, controls=True,
+                   preload="metadata")  # fmt: skip
+        strip = tag("a", "all frames side by side", href=link(path.removesuffix(".mp4") + ".png"))
+        films.append(tag("figure", film, tag("figcaption", strip), class_="film"))
+    heading = f"What came, and what was predicted from the first frame and the caption ({steps[-1].replace('_', ' ')})"
+    return inside(tag("h4", heading), tag("div", *films, class_="films"))

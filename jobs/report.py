@@ -19,7 +19,7 @@ _CLIPS_ON_PAGE = 8
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """Writes report.html into the folder of a run, and contact_sheet.png and .html into each dataset there, for example:
+    """Writes report.html into a run's folder, and contact_sheet.png and .html into each dataset there, for example:
 
     python jobs/report.py out/demo
 

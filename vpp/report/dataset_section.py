@@ -53,7 +53,7 @@ class DatasetView:
     def stand_ins(self) -> list[str]:
         """Text encoders and latent codecs of random weights that were used in the place of real ones."""
         rows = [row for row in self.made_of if row["has_stand_ins"]]
-        return sorted({name for row in rows for name in [*row["text_encoders"], *row["latent_codecs"]]})
+        return sorted({name for row in rows for name in [*(row["text_encoders"] or ()), *(row["latent_codecs"] or ())]})
 
 
 def dataset_part(view: DatasetView) -> Html:

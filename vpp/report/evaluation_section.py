@@ -1,4 +1,4 @@
-"""The part of the report on evaluations: success by task with Wilson's intervals side by side, and videos of episodes."""
+"""The part of the report on evaluations: success by task with Wilson's intervals, and videos of episodes."""
 
 from __future__ import annotations
 
@@ -88,11 +88,15 @@ def evaluations_part(evaluations: Sequence[Evaluation]) -> Html:
 
 def _films(evaluation: Evaluation) -> Html:
     films = []
-    of_episode = {row.number: row for row in reversed(evaluation.filmed)}
-    for number, row in sorted(of_episode.items()):
-        outcome = f"{'solved in' if row.success else 'not solved in'} {row.num_steps} steps"
+    of_episode: dict[int, list[Row]] = {}
+    for row in evaluation.filmed:
+        of_episode.setdefault(row.number, []).append(row)
+    for number, rows in of_episode.items():
+        solved, steps = sum(row.success for row in rows), sum(row.num_steps for row in rows)
+        outcome = "solved" if solved == len(rows) else f"{solved} of {len(rows)} solved" if solved else "not solved"
         source = link(evaluation.run.inside(video_path(number)))
-        text = tag("figcaption", tag("b", row.task), tag("span", outcome, class_="good" if row.success else "bad"))
+        told = tag("span", f"{outcome} in {steps} steps", class_="good" if solved == len(rows) else "bad")
+        text = tag("figcaption", tag("b", ", ".join(row.task for row in rows)), told)
         films.append(tag("figure", tag("video", src=source, controls=True, preload="metadata"), text, class_="film"))
     heading = f"Episodes: {evaluation.title} ({evaluation.run.name})"
     return inside(tag("h4", heading), tag("div", *films, class_="films"))

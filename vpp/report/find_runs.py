@@ -21,9 +21,21 @@ Kind = Literal["dataset", "stage1", "stage2", "evaluation"]
 _RUN = "run.json"
 _DEPTH = 2
 _CONTENT = frozenset(
-    ("clips", "episodes", "plan", "selections", "checkpoints", "steps", "tensorboard", "previews", "videos", "model")
-    + ("policy", "codec")
+    (
+        "checkpoints",
+        "clips",
+        "codec",
+        "episodes",
+        "model",
+        "plan",
+        "policy",
+        "previews",
+        "steps",
+        "tensorboard",
+        "videos",
+    )
 )
+"""What a run keeps inside itself."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from urllib.parse import quote
 
-_VOID = frozenset({"img", "line", "circle", "path", "polyline", "rect", "meta", "br"})
+_VOID = frozenset({"meta"})
 
 
 class Html(str):
@@ -61,10 +61,10 @@ def number(value: object) -> object:
     """A number as people read it, None as a dash, anything else as it is.
 
     >>> [number(value) for value in (1234567, 0.012345, 12.5, None, "x")]
-    ['1,234,567', '0.0123', '12.5', '–', 'x']
+    ['1,234,567', '0.0123', '12.5', '-', 'x']
     """
     if value is None:
-        return "–"
+        return "-"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -39,7 +39,7 @@ svg text { fill: var(--faint); font: 12.5px system-ui, sans-serif; } svg .strong
 .s4 { --c: var(--s4); } .s5 { --c: var(--s5); }
 .films { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); gap: 18px;
   margin: 14px 0; }
-.films.small { grid-template-columns: repeat(auto-fill, minmax(min(45%, 190px), 1fr)); gap: 14px; }
+.films.small { grid-template-columns: repeat(auto-fill, minmax(min(45%, 220px), 1fr)); gap: 14px; }
 .film video { display: block; width: 100%; height: auto; border-radius: 10px; background: var(--edge); }
 .film figcaption { display: flex; flex-direction: column; font-size: 14px; margin-top: 6px; overflow-wrap: anywhere; }
 .film .faint { font-size: 12px; }

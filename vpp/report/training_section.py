@@ -78,5 +78,15 @@ def _previews(run: Run) -> Html:
                    preload="metadata")  # fmt: skip
         strip = tag("a", "all frames side by side", href=link(path.removesuffix(".mp4") + ".png"))
         films.append(tag("figure", film, tag("figcaption", strip), class_="film"))
-    heading = f"What came, and what was predicted from the first frame and the caption ({steps[-1].replace('_', ' ')})"
+    heading = f"Left the truth, right what was predicted from its first frame and the caption, after {_step(steps[-1])}"
     return inside(tag("h4", heading), tag("div", *films, class_="films"))
+
+
+def _step(folder: str) -> str:
+    """The name of a folder of previews for people.
+
+    >>> _step("step_00000020")
+    '20 steps'
+    """
+    digits = folder.removeprefix("step_")
+    return f"{int(digits):,} steps" if digits.isdecimal() else folder

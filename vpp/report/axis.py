@@ -56,7 +56,7 @@ class Axis:
         """
         if self.is_log:
             decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            for factors in ((1,), (1, 2, 5), range(1, 10)):
+            for factors in ((1,), (1, 2, 5), (1, 2, 3, 5, 7), range(1, 10)):
                 every = max(1, round(len(decades) / number)) if factors == (1,) else 1
                 found = [float(f"{factor}e{decade}") for decade in decades[::every] for factor in factors]
                 found = [value for value in found if self.low <= value <= self.high]

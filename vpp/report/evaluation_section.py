@@ -10,13 +10,14 @@ from typing import Any
 
 from schemas.storage import exists, join, list_names, read_bytes
 from vpp.report.find_runs import Run
-from vpp.report.html import Html, inside, link, table, tag
+from vpp.report.html import Html, film, inside, link, table, tag
 from vpp.report.interval_chart import Rate, interval_chart
 from vpp.sim.evaluation_request import EXPERT, RANDOM
 from vpp.sim.evaluation_rows import SUMMARY, Row, read_rows, video_path
 from vpp.sim.intervals import wilson
 
 _VIDEOS = 6
+_CONDITIONS = ("benchmark", "seed", "max_steps", "episodes")
 ALL = "all episodes"
 
 
@@ -38,6 +39,11 @@ class Evaluation:
 
     @property
     def title(self) -> str:
+        """Who acts, what it is told, and where it lies."""
+        return f"{self.who} ({self.run.name})"
+
+    @property
+    def who(self) -> str:
         """Who acts, and what it is told."""
         policy = str(self.run.record.get("policy", "unknown"))
         who = {EXPERT: "scripted expert", RANDOM: "random actions"}.get(policy, "policy")
@@ -66,22 +72,26 @@ def read_evaluation(run: Run) -> Evaluation:
 def evaluations_part(evaluations: Sequence[Evaluation]) -> Html:
     """One chart and one table for all, and the videos of each."""
     ended = [evaluation for evaluation in evaluations if evaluation.rates]
-    names = [f"{evaluation.title} ({evaluation.run.name})" for evaluation in ended]
+    names = [evaluation.title for evaluation in ended]
     tasks = dict.fromkeys(task for evaluation in ended for task in evaluation.rates if task != ALL)
     order = [*tasks, *([ALL] if len(tasks) > 1 else [])]
     by_task = {task: [evaluation.rates.get(task) for evaluation in ended] for task in order}
     lines = [
-        [evaluation.title, evaluation.run.name, evaluation.summary.get("num_episodes"), evaluation.summary.get("mean"),
+        [evaluation.who, evaluation.run.name, evaluation.summary.get("num_episodes"), _percent(evaluation.summary),
          evaluation.run.record.get("max_steps"), evaluation.summary.get("num_not_run")]
         for evaluation in evaluations
     ]  # fmt: skip
-    head = ["who acts", "folder", "episodes", "mean over tasks", "steps at most", "could not be run"]
-    chart = interval_chart("Episodes solved, with 95 % intervals (Wilson)", names, by_task) if ended else Html()
+    head = ["who acts", "folder", "episodes", "mean over tasks, %", "steps at most", "could not be run"]
+    half = len(order) if len(order) < 4 else -(-len(order) // 2)  # side by side where there is room
+    halves = [{task: by_task[task] for task in some} for some in (order[:half], order[half:]) if some]
+    charts = (interval_chart("Episodes solved, with 95 % intervals (Wilson)", names, some) for some in halves)
     return inside(
-        tag("div", chart, class_="charts"),
+        tag("div", *charts, class_="charts"),
+        tag("p", "A bar holds the true rate with 95 % confidence: the more episodes, the shorter.", class_="faint"),
         table(head, lines),
         *(tag("p", f"{one.run.name} has not ended: the same command continues.", class_="missing")
           for one in evaluations if not one.summary),
+        _unlike(ended),
         *(_films(one) for one in evaluations if one.filmed),
     )  # fmt: skip
 
@@ -96,10 +106,22 @@ def _films(evaluation: Evaluation) -> Html:
         outcome = "solved" if solved == len(rows) else f"{solved} of {len(rows)} solved" if solved else "not solved"
         source = link(evaluation.run.inside(video_path(number)))
         told = tag("span", f"{outcome} in {steps} steps", class_="good" if solved == len(rows) else "bad")
-        text = tag("figcaption", tag("b", ", ".join(row.task for row in rows)), told)
-        films.append(tag("figure", tag("video", src=source, controls=True, preload="metadata"), text, class_="film"))
-    heading = f"Episodes: {evaluation.title} ({evaluation.run.name})"
+        films.append(film(source, tag("b", ", ".join(row.task for row in rows)), told))
+    heading = f"Episodes: {evaluation.title}"
     return inside(tag("h4", heading), tag("div", *films, class_="films"))
+
+
+def _unlike(evaluations: Sequence[Evaluation]) -> Html:
+    """A word where rates stand side by side that were not counted under the same conditions."""
+    found = {name: {str(one.run.record.get(name)) for one in evaluations} for name in _CONDITIONS}
+    unlike = [name.replace("_", " ") for name, values in found.items() if len(values) > 1]
+    told = f"Not the same for all, so compare with care: {', '.join(unlike)}."
+    return tag("p", told, class_="note") if unlike else Html()
+
+
+def _percent(summary: dict[str, Any]) -> float | None:
+    mean = summary.get("mean")
+    return None if mean is None else 100 * mean
 
 
 def _rates(values: dict[str, Any]) -> dict[str, Rate]:

@@ -70,6 +70,15 @@ def number(value: object) -> object:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
+def film(source: str, *caption: object, has_controls: bool = True) -> Html:
+    """A video that plays silently and again while it is seen, over its caption."""
+    video = tag(
+        "video", src=source, autoplay=True, muted=True, loop=True, playsinline=True, controls=has_controls,
+        preload="metadata",
+    )  # fmt: skip
+    return tag("figure", video, tag("figcaption", *caption), class_="film")
+
+
 def link(path: str) -> str:
     """A path relative to the page as a URL that leads nowhere else.
 

@@ -46,7 +46,7 @@ def interval_chart(title: str, names: Sequence[str], rates: Mapping[str, Sequenc
         x = across.place(value)
         grid.append(tag("line", x1=x, x2=x, y1=_TOP, y2=y, class_="grid"))
         anchor = "start" if value == 0 else "middle"
-        grid.append(tag("text", f"{value:.0%}", x=x, y=y + 16, text_anchor=anchor))
+        grid.append(tag("text", f"{100 * value:.0f} %", x=x, y=y + 16, text_anchor=anchor))
     picture = tag(
         "svg", *grid, *parts, viewBox=f"0 0 {WIDTH} {y + _FOOT}", role="img", aria_label=title,
     )  # fmt: skip
@@ -55,7 +55,7 @@ def interval_chart(title: str, names: Sequence[str], rates: Mapping[str, Sequenc
 
 def _interval(across: Axis, y: float, name: str, rate: Rate, place: int) -> Html:
     low, high, at = (across.place(value) for value in (rate.low, rate.high, rate.k / rate.n))
-    told = f"{name}: {rate.k} of {rate.n} solved, 95 % interval {rate.low:.0%} to {rate.high:.0%}"
+    told = f"{name}: {rate.k} of {rate.n} solved, 95 % interval {100 * rate.low:.0f} to {100 * rate.high:.0f} %"
     return tag(
         "g",
         tag("title", told),

@@ -122,10 +122,12 @@ def _tiles(
         psnr, error = log.last("val/psnr"), log.last("val/action_mse")
         if psnr is not None:
             still = number(log.last("val/psnr_copy"))
-            tiles.append(_tile("#video-model", f"{number(psnr)} dB", f"PSNR of {run.name}; a still picture {still}"))
+            tiles.append(
+                _tile("#video-model", f"{number(psnr)} dB", f"held-out PSNR of {run.name}; a still picture {still}")
+            )
         if error is not None:
             mean = number(log.last("val/action_mse_constant"))
-            tiles.append(_tile("#policy", number(error), f"action error of {run.name}; their mean {mean}"))
+            tiles.append(_tile("#policy", number(error), f"squared action error of {run.name}; a constant {mean}"))
     for evaluation in evaluations:
         rates = list(evaluation.rates.values())
         if rates:
@@ -142,4 +144,6 @@ def _configuration(run: Run) -> Html:
     told = {name: value for name, value in run.record.items() if name not in ("datasets", "this_run")}
     text = yaml.safe_dump(told, sort_keys=False, allow_unicode=True, width=100)
     kind = {"dataset": "preprocess", "evaluation": "evaluate"}.get(run.kind, run.kind)
-    return tag("details", tag("summary", f"{run.name} ", tag("span", kind, class_="faint")), tag("pre", text))
+    return tag(
+        "details", tag("summary", f"{run.name} ", tag("span", f"jobs/{kind}.py", class_="faint")), tag("pre", text)
+    )

@@ -25,7 +25,7 @@ section { background: var(--card); border: 1px solid var(--edge); border-radius:
 .tiles b { display: block; font-size: 24px; line-height: 1.3; }
 .tiles span { color: var(--faint); font-size: 13px; display: block; overflow-wrap: anywhere; line-height: 1.35; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 18px 28px; }
-figure { margin: 0; min-width: 0; } .chart { max-width: 640px; }
+figure { margin: 0; min-width: 0; } .chart { max-width: 520px; }
 .chart svg { display: block; width: 100%; height: auto; }
 .chart figcaption { font-weight: 600; font-size: 15px; }
 .legend { display: flex; flex-wrap: wrap; gap: 2px 16px; margin: 2px 0 6px; font-size: 13px; color: var(--faint); }
@@ -39,6 +39,7 @@ svg text { fill: var(--faint); font: 12.5px system-ui, sans-serif; } svg .strong
 .s4 { --c: var(--s4); } .s5 { --c: var(--s5); }
 .films { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); gap: 18px;
   margin: 14px 0; }
+.films.wide { grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr)); }
 .films.small { grid-template-columns: repeat(auto-fill, minmax(min(45%, 220px), 1fr)); gap: 14px; }
 .film video { display: block; width: 100%; height: auto; border-radius: 10px; background: var(--edge); }
 .film figcaption { display: flex; flex-direction: column; font-size: 14px; margin-top: 6px; overflow-wrap: anywhere; }

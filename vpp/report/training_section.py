@@ -6,11 +6,13 @@ from typing import Any
 
 from schemas.storage import join, list_names
 from vpp.report.find_runs import Run
-from vpp.report.html import Html, inside, link, number, tag
+from vpp.report.html import Html, film, inside, link, number, tag
 from vpp.report.line_chart import Point, Series, line_chart
 from vpp.report.run_curves import TrainingLog
 
 _VIDEOS = 6
+_STILL = "Only above the still picture does the model foresee more than that nothing moves."
+_CONSTANT = "Only below the constant does the policy know more than what is usual."
 
 
 def training_part(run: Run, log: TrainingLog) -> Html:
@@ -25,7 +27,8 @@ def training_part(run: Run, log: TrainingLog) -> Html:
     ]
     curves += _video_curves(log) if run.kind == "stage1" else _policy_curves(log)
     previews = _previews(run) if run.kind == "stage1" else Html()
-    return inside(_facts(run, log), tag("div", *curves, class_="charts"), previews)
+    note = _STILL if run.kind == "stage1" else _CONSTANT
+    return inside(_facts(run, log), tag("div", *curves, class_="charts"), tag("p", note, class_="faint"), previews)
 
 
 def _facts(run: Run, log: TrainingLog) -> Html:
@@ -60,7 +63,7 @@ def _by_frame(log: TrainingLog, prefix: str) -> list[Point]:
 def _policy_curves(log: TrainingLog) -> list[Html]:
     errors = [
         Series("drawn actions", log.points("val/action_mse")),
-        Series("their mean, always", log.points("val/action_mse_constant")),
+        Series("a constant, their mean", log.points("val/action_mse_constant")),
     ]
     return [line_chart("Squared error of held-out actions, normalised", errors, "step")]
 
@@ -74,12 +77,10 @@ def _previews(run: Run) -> Html:
     films = []
     for name in names:
         path = run.inside(f"previews/{steps[-1]}/{name}")
-        film = tag("video", src=link(path), autoplay=True, muted=True, loop=True, playsinline=True, controls=True,
-                   preload="metadata")  # fmt: skip
         strip = tag("a", "all frames side by side", href=link(path.removesuffix(".mp4") + ".png"))
-        films.append(tag("figure", film, tag("figcaption", strip), class_="film"))
+        films.append(film(link(path), strip))
     heading = f"Left the truth, right what was predicted from its first frame and the caption, after {_step(steps[-1])}"
-    return inside(tag("h4", heading), tag("div", *films, class_="films"))
+    return inside(tag("h4", heading), tag("div", *films, class_="films wide"))
 
 
 def _step(folder: str) -> str:

@@ -105,6 +105,15 @@ def test_an_evaluation_that_has_not_ended_is_named(tmp_path: Path, finished: Pat
     assert "try has not ended" in Path(page).read_text()
 
 
+def test_evaluations_under_other_conditions_are_told_apart(tmp_path: Path, finished: Path) -> None:
+    assert "compare with care" not in (finished / "report.html").read_text()
+    shutil.copytree(finished / "try", tmp_path / "try")
+    shutil.copytree(finished / "best", tmp_path / "best")
+    (tmp_path / "best/evaluation.json").write_text('{"policy": "expert", "max_steps": 40}')
+    page = write_report(str(tmp_path), HEADING, find_runs(str(tmp_path)), [])
+    assert "compare with care: max steps." in Path(page).read_text()
+
+
 def test_a_resumed_run_shows_the_values_it_made_last(tmp_path: Path) -> None:
     write_training(tmp_path, {})
     log = RunLog(str(tmp_path), 30)

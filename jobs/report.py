@@ -9,10 +9,9 @@ from pipelines.contact_sheet import Card, write_contact_sheet
 from pipelines.query import Manifest
 from schemas.errors import UsageError
 from schemas.settings import commit, load_settings, run_job
-from schemas.storage import absolute
 from vpp.report.dataset_section import Clip, DatasetView
 from vpp.report.find_runs import Run, find_runs
-from vpp.report.page import Heading, write_report
+from vpp.report.page import write_report
 
 _CLIPS_ON_PAGE = 8
 
@@ -44,9 +43,8 @@ def main() -> None:
     folder = settings.folder.rstrip("/")
     runs = find_runs(folder)
     datasets = [_view(run, settings.clips) for run in runs if run.kind == "dataset"]
-    title = absolute(folder).rsplit("/", 1)[-1]
-    heading = Heading(title, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), commit())
-    print(f"report: {write_report(folder, heading, runs, datasets)}")
+    made = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC · commit {commit()}"
+    print(f"report: {write_report(folder, made, runs, datasets)}")
 
 
 def _view(run: Run, num_clips: int) -> DatasetView:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import yaml
 
-from schemas.storage import join, write_bytes
+from schemas.storage import absolute, join, write_bytes
 from vpp.report.dataset_section import DatasetView, dataset_part
 from vpp.report.evaluation_section import ALL, Evaluation, evaluations_part, read_evaluation
 from vpp.report.find_runs import Run
@@ -21,56 +20,32 @@ REPORT = "report.html"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' file: data:; media-src 'self' file: data:"
 
 
-@dataclass(frozen=True)
-class Heading:
-    """What stands at the top.
-
-    Attributes:
-        title: Of the page.
-        date: When it was made.
-        commit: Of the project that made it.
-    """
-
-    title: str
-    date: str
-    commit: str
-
-
-def write_report(root: str, heading: Heading, runs: Sequence[Run], datasets: Sequence[DatasetView]) -> str:
+def write_report(root: str, made: str, runs: Sequence[Run], datasets: Sequence[DatasetView]) -> str:
     """Writes `<root>/report.html` and returns its URL.
 
     Args:
         root: The folder of the runs, or its URL.
-        heading: What stands at the top.
+        made: When and by which commit.
         runs: Those that were found in there.
         datasets: What the manifests of its datasets say.
     """
     trainings = [(run, read_training_log(run.url)) for run in runs if run.kind in ("stage1", "stage2")]
     evaluations = [read_evaluation(run) for run in runs if run.kind == "evaluation"]
-    url = join(root, REPORT)
-    write_bytes(url, write_page(root, heading, runs, datasets, trainings, evaluations).encode())
-    return url
-
-
-def write_page(
-    root: str,
-    heading: Heading,
-    runs: Sequence[Run],
-    datasets: Sequence[DatasetView],
-    trainings: Sequence[tuple[Run, TrainingLog]],
-    evaluations: Sequence[Evaluation],
-) -> str:
-    """The page as text."""
+    title, url = absolute(root).rstrip("/").rsplit("/", 1)[-1], join(root, REPORT)
     stage1, stage2 = ([one for one in trainings if one[0].kind == kind] for kind in ("stage1", "stage2"))
+    data = datasets[0].run.url if datasets else root
+    model, policy = (
+        some[0][0].url if some else join(root, name) for some, name in ((stage1, "stage1"), (stage2, "stage2"))
+    )
     sections: list[tuple[str, str, Sequence[tuple[Run | None, Html]], str]] = [
         ("data", "Data", [(view.run, dataset_part(view)) for view in datasets],
          f"python jobs/preprocess.py --output {root} --sources NAME=KIND:URL"),
         ("video-model", "Video model", [(run, training_part(run, log)) for run, log in stage1],
-         f"python jobs/stage1.py --data {root} --output {join(root, 'stage1')}"),
+         f"python jobs/stage1.py --data {data} --output {model}"),
         ("policy", "Policy", [(run, training_part(run, log)) for run, log in stage2],
-         f"python jobs/stage2.py --data {root} --video-model {join(root, 'stage1')} --output {join(root, 'stage2')}"),
+         f"python jobs/stage2.py --data {data} --video-model {model} --output {policy}"),
         ("success", "Success", [(None, evaluations_part(evaluations))] if evaluations else [],
-         f"python jobs/evaluate.py --policy {join(root, 'stage2')} --output {join(root, 'evaluate')} --videos 2"),
+         f"python jobs/evaluate.py --policy {policy} --output {join(root, 'evaluate')} --videos 2"),
         ("timings", "Timings", [(None, timings_part(datasets, trainings, evaluations))], ""),
         ("configuration", "Resolved configuration", [(None, inside(*map(_configuration, runs)))] if runs else [],
          "any of the jobs above"),
@@ -78,8 +53,8 @@ def write_page(
     links = (tag("a", title, href=f"#{anchor}") for anchor, title, _, _ in sections)
     body = tag(
         "main",
-        tag("header", tag("h1", heading.title),
-            tag("p", f"Video prediction policy · {heading.date} · commit {heading.commit}", class_="faint"),
+        tag("header", tag("h1", title),
+            tag("p", f"Video prediction policy · {made}", class_="faint"),
             *map(_stand_ins, datasets), tag("nav", *links)),
         tag("div", *_tiles(datasets, trainings, evaluations), class_="tiles"),
         *(_section(anchor, title, parts, command) for anchor, title, parts, command in sections),
@@ -88,10 +63,12 @@ def write_page(
         tag("meta", charset="utf-8"),
         tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("title", f"{heading.title}: report"),
+        tag("title", f"{title}: report"),
         tag("style", Html(STYLE)),
     )
-    return f"<!doctype html>\n{tag('html', tag('head', head), tag('body', body), lang='en')}\n"
+    page = f"<!doctype html>\n{tag('html', tag('head', head), tag('body', body), lang='en')}\n"
+    write_bytes(url, page.encode())
+    return url
 
 
 def _section(anchor: str, title: str, parts: Sequence[tuple[Run | None, Html]], command: str) -> Html:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from vpp.report.dataset_section import DatasetView
 from vpp.report.evaluation_section import Evaluation
@@ -19,7 +19,14 @@ def timings_part(
     preprocessed = [(view.run.name, view.run.record["this_run"]) for view in datasets if "this_run" in view.run.record]
     if preprocessed:
         lines = [
-            [name, run.get("shards"), run.get("written"), _per_s(run), _mb(run), run.get("total_seconds")]
+            [
+                name,
+                run["shards"],
+                run["written"],
+                run["written"] / (run["seconds"] or 1),
+                run["num_bytes"] / 1e6,
+                run["total_seconds"],
+            ]
             for name, run in preprocessed
         ]
         head = ["folder", "shards", "written", "written per second", "MB", "seconds in all"]
@@ -41,11 +48,3 @@ def timings_part(
         head = ["folder", "episodes", "seconds of all episodes, added up", "seconds an episode"]
         parts += [tag("h4", "Evaluation"), table(head, lines)]
     return inside(*parts) if parts else tag("p", "No job has told its times yet.", class_="missing")
-
-
-def _per_s(run: Mapping[str, float]) -> float | None:
-    return run["written"] / run["seconds"] if run.get("written") and run.get("seconds") else None
-
-
-def _mb(run: Mapping[str, float]) -> float | None:
-    return run["num_bytes"] / 1e6 if "num_bytes" in run else None

@@ -17,26 +17,25 @@ _CONSTANT = "Only below the constant does the policy know more than what is usua
 
 def training_part(run: Run, log: TrainingLog) -> Html:
     """A run's facts and curves, and where it is of stage 1 its predicted videos."""
-    curves = [
-        line_chart(
-            "Loss",
-            [Series("training", log.loss), Series("held out", log.points("val/loss"))],
-            "step",
-            is_log=True,
-        )
-    ]
-    curves += _video_curves(log) if run.kind == "stage1" else _policy_curves(log)
-    previews = _previews(run) if run.kind == "stage1" else Html()
-    note = _STILL if run.kind == "stage1" else _CONSTANT
-    return inside(_facts(run, log), tag("div", *curves, class_="charts"), tag("p", note, class_="faint"), previews)
+    loss = line_chart(
+        "Loss", [Series("training", log.loss), Series("held out", log.points("val/loss"))], "step", is_log=True
+    )
+    if run.kind == "stage1":
+        told = {"predicted": "psnr", "a still picture": "psnr_copy"}
+        series = [Series(name, _by_frame(log, f"val_{metric}_by_frame/")) for name, metric in told.items()]
+        judged, note = line_chart("PSNR of held-out clips by frame, in dB", series, "frame"), _STILL
+    else:
+        told = {"drawn actions": "action_mse", "a constant, their mean": "action_mse_constant"}
+        series = [Series(name, log.points(f"val/{metric}")) for name, metric in told.items()]
+        judged, note = line_chart("Squared error of held-out actions, normalised", series, "step"), _CONSTANT
+    charts = inside(tag("div", loss, judged, class_="charts"), tag("p", note, class_="faint"))
+    return inside(_facts(run, log), charts, _previews(run) if run.kind == "stage1" else Html())
 
 
 def _facts(run: Run, log: TrainingLog) -> Html:
     settings: dict[str, Any] = run.record.get("settings", {})
     train = settings.get("train", {})
-    start = f"from scratch, preset {settings.get('preset')}" if settings.get("preset") else "published settings"
-    if run.kind == "stage1" and not settings.get("preset"):
-        start = f"from {settings.get('base')}"
+    start = f"preset {settings['preset']}" if settings.get("preset") else f"from {settings.get('base', 'the defaults')}"
     facts = [
         f"{number(log.last_step or 0)} of {number(train.get('steps'))} steps",
         f"{number(train.get('batch_size'))} samples a step",
@@ -46,26 +45,10 @@ def _facts(run: Run, log: TrainingLog) -> Html:
     return tag("p", " · ".join(facts), class_="faint")
 
 
-def _video_curves(log: TrainingLog) -> list[Html]:
-    by_frame = [
-        Series(name, _by_frame(log, f"val_{metric}_by_frame/"))
-        for name, metric in (("predicted", "psnr"), ("a still picture", "psnr_copy"))
-    ]
-    return [line_chart("PSNR of held-out clips by frame, in dB", by_frame, "frame")]
-
-
 def _by_frame(log: TrainingLog, prefix: str) -> list[Point]:
     found = [name for name in sorted(log.curves) if name.startswith(prefix)]
     values = ((int(name.removeprefix(prefix)) + 1, log.last(name)) for name in found)
     return [Point(frame, value) for frame, value in values if value is not None]
-
-
-def _policy_curves(log: TrainingLog) -> list[Html]:
-    errors = [
-        Series("drawn actions", log.points("val/action_mse")),
-        Series("a constant, their mean", log.points("val/action_mse_constant")),
-    ]
-    return [line_chart("Squared error of held-out actions, normalised", errors, "step")]
 
 
 def _previews(run: Run) -> Html:

@@ -15,11 +15,11 @@ from s3 import S3Server
 from schemas.errors import UsageError
 from schemas.storage import read_bytes
 from vpp.report.find_runs import find_runs
-from vpp.report.page import Heading, write_report
+from vpp.report.page import write_report
 from vpp.report.run_curves import read_training_log
 from vpp.train.run_log import RunLog
 
-HEADING = Heading("run", "today", "abc")
+MADE = "today"
 
 
 class Page(HTMLParser):
@@ -88,7 +88,7 @@ def test_the_page_tells_counts_stand_ins_rates_and_commits(finished: Path) -> No
 def test_what_is_missing_is_told_with_the_command_that_makes_it(tmp_path: Path) -> None:
     (tmp_path / "left/over").mkdir(parents=True)
     runs = find_runs(str(tmp_path))
-    text = Page(Path(write_report(str(tmp_path), HEADING, runs, [])).read_text()).text
+    text = Page(Path(write_report(str(tmp_path), MADE, runs, [])).read_text()).text
     for job in ("preprocess", "stage1", "stage2", "evaluate"):
         assert f"python jobs/{job}.py" in text
     with pytest.raises(UsageError, match="found nothing"):
@@ -101,7 +101,7 @@ def test_what_is_missing_is_told_with_the_command_that_makes_it(tmp_path: Path) 
 def test_an_evaluation_that_has_not_ended_is_named(tmp_path: Path, finished: Path) -> None:
     shutil.copytree(finished / "try", tmp_path / "try")
     (tmp_path / "try/summary.json").unlink()
-    page = write_report(str(tmp_path), HEADING, find_runs(str(tmp_path)), [])
+    page = write_report(str(tmp_path), MADE, find_runs(str(tmp_path)), [])
     assert "try has not ended" in Path(page).read_text()
 
 
@@ -110,7 +110,7 @@ def test_evaluations_under_other_conditions_are_told_apart(tmp_path: Path, finis
     shutil.copytree(finished / "try", tmp_path / "try")
     shutil.copytree(finished / "best", tmp_path / "best")
     (tmp_path / "best/evaluation.json").write_text('{"policy": "expert", "max_steps": 40}')
-    page = write_report(str(tmp_path), HEADING, find_runs(str(tmp_path)), [])
+    page = write_report(str(tmp_path), MADE, find_runs(str(tmp_path)), [])
     assert "compare with care: max steps." in Path(page).read_text()
 
 
@@ -127,7 +127,7 @@ def test_runs_on_an_object_store_are_read_and_the_page_is_written_there(
     s3: S3Server, finished: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(finished, tmp_path / "s3/bucket/run")
-    url = write_report("s3://bucket/run", HEADING, find_runs("s3://bucket/run"), [])
+    url = write_report("s3://bucket/run", MADE, find_runs("s3://bucket/run"), [])
     assert url == "s3://bucket/run/report.html"
     text = Page(read_bytes(url).decode()).text
     assert "40 of 40 steps" in text

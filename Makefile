@@ -18,11 +18,11 @@ demo: $(VENV)/.installed  ## the whole path on demonstrations that it records it
 	  --sources "metaworld=openx-lerobot:$(OUT)/demo/demonstrations#window.stride=4&window.hop=8"
 	$(BIN)/python jobs/query.py $(OUT)/demo counts
 	$(BIN)/python jobs/query.py $(OUT)/demo captions
-	$(BIN)/python jobs/report.py $(OUT)/demo
 	$(BIN)/python jobs/stage1.py --preset tiny --data $(OUT)/demo --output $(OUT)/demo/stage1 --codec train \
 	  --small-codec.steps 100 --train.steps 20 --train.batch-size 2 --train.micro-batch-size 2
 	$(BIN)/python jobs/stage2.py --preset tiny --data $(OUT)/demo --video-model $(OUT)/demo/stage1 \
 	  --output $(OUT)/demo/stage2 --train.steps 60
+	$(BIN)/python jobs/report.py $(OUT)/demo
 	@echo "summary: $(OUT)/demo/summary.json; predicted beside true videos: $(OUT)/demo/stage1/previews"
 	@echo "policy: $(OUT)/demo/stage2/policy"
 

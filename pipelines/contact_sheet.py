@@ -56,8 +56,8 @@ def write_contact_sheet(dataset_url: str, out_url: str, num_clips: int = 24, see
         seed: Which clips: the same ones for the same manifest and seed.
 
     Returns:
-        The URLs `picture` and `page`, and `num_clips`, the number shown. A clip that cannot be read or decoded is shown
-        with the reason.
+        The URLs `picture` and `page`; `num_clips`, the number shown, and the `cards` themselves. A clip that cannot be
+        read or decoded is shown with the reason.
 
     Raises:
         UsageError: If there is no manifest, or `num_clips` is less than 1.
@@ -71,7 +71,7 @@ def write_contact_sheet(dataset_url: str, out_url: str, num_clips: int = 24, see
     picture, page = join(out_url, "contact_sheet.png"), join(out_url, "contact_sheet.html")
     write_bytes(picture, draw_image(cards))
     write_bytes(page, write_page(dataset_url, cards, counts, rejected))
-    return {"picture": picture, "page": page, "num_clips": len(cards)}
+    return {"picture": picture, "page": page, "num_clips": len(cards), "cards": cards}
 
 
 def choose_clips(manifest: Manifest, num_clips: int, seed: int) -> list[dict[str, Any]]:

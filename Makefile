@@ -4,7 +4,9 @@ VENV   ?= .venv
 OUT    ?= out
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-slow check format constraints clean
+learn_job = $(BIN)/python jobs/$(1).py --config configs/learn.yaml
+
+.PHONY: demo learn test test-slow check format constraints clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -25,6 +27,19 @@ demo: $(VENV)/.installed  ## the whole path on demonstrations that it records it
 	$(BIN)/python jobs/report.py $(OUT)/demo
 	@echo "summary: $(OUT)/demo/summary.json; predicted beside true videos: $(OUT)/demo/stage1/previews"
 	@echo "policy: $(OUT)/demo/stage2/policy"
+
+learn: $(VENV)/.installed  ## the same path with settings that make a robot succeed, into out/learn: about 80 minutes on two cores
+	$(call learn_job,collect) --output $(OUT)/learn/demonstrations
+	$(call learn_job,preprocess) --output $(OUT)/learn/data \
+	  --sources "metaworld=openx-lerobot:$(OUT)/learn/demonstrations#window.stride=4&window.hop=4"
+	$(call learn_job,stage1) --data $(OUT)/learn/data --output $(OUT)/learn/stage1
+	$(call learn_job,stage2) --data $(OUT)/learn/data --video-model $(OUT)/learn/stage1 --output $(OUT)/learn/stage2
+	$(call learn_job,evaluate) --policy $(OUT)/learn/stage2 --output $(OUT)/learn/evaluate --videos 2 --foresee 20
+	$(call learn_job,evaluate) --policy $(OUT)/learn/stage2 --output $(OUT)/learn/evaluate-wrong --instructions next
+	$(call learn_job,evaluate) --policy expert --output $(OUT)/learn/evaluate-expert
+	$(BIN)/python benchmarks/clone.py --data $(OUT)/learn/data --output $(OUT)/learn/clone
+	cp $(OUT)/learn/evaluate/summary.json $(OUT)/learn/summary.json
+	$(BIN)/python jobs/report.py $(OUT)/learn
 
 test: $(VENV)/.installed check  ## lint, types, import boundaries, all quick tests
 	$(BIN)/python -m pytest -m "not slow" -n 2

@@ -3,9 +3,9 @@
     python benchmarks/clone.py --data out/learn --output out/learn/clone [--episodes 20] [--steps 1500] [--json]
 
 The picture of the first camera through five convolutions, the instruction's CLIP embedding and the proprioception
-beside them, three linear layers, and out comes a chunk of actions; mean squared error. Nothing of the video model. It
-is evaluated on the scenes that `jobs/evaluate.py` plans, once told the instruction and once told the next task's, and
-leaves `clone.json` with success by task and Wilson's intervals.
+beside them, three linear layers, and out comes a chunk of actions; mean squared error. Nothing of the video model. Each
+task whose instruction is in the data is evaluated on the scenes that `jobs/evaluate.py` plans, once told its own
+instruction and once the next task's. Leaves `clone.json` with success by task and Wilson's intervals.
 """
 
 from __future__ import annotations
@@ -172,12 +172,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--output", required=True)
-    parser.add_argument("--tasks", nargs="+", required=True)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--data-fraction", type=float, default=1.0)
     parser.add_argument("--episodes", type=int, default=20)
-    parser.add_argument("--max-steps", type=int, default=500)
+    parser.add_argument("--max-steps", type=int, default=200)
     parser.add_argument("--num-executed", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
@@ -196,11 +195,11 @@ def main() -> None:
     camera, size = data.index.cameras[0], data.pictures.shape[1]
     actor = CloneActor(clone, encoder, camera, restore, normalise)
     instructions = find_benchmark("metaworld").instructions
-    own = {task: instructions[task] for task in options.tasks}
-    following = dict(zip(options.tasks, [*list(own.values())[1:], own[options.tasks[0]]], strict=True))
+    own = {task: told for task, told in instructions.items() if told in set(data.captions)}
+    tasks = list(own)
+    following = {task: own[after] for task, after in zip(tasks, tasks[1:] + tasks[:1], strict=True)}
     results = {
-        name: evaluate(actor, camera, options.tasks, told, size, options)
-        for name, told in (("own", own), ("next", following))
+        name: evaluate(actor, camera, tasks, told, size, options) for name, told in (("own", own), ("next", following))
     }
     record = {
         **results["own"],

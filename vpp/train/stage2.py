@@ -10,13 +10,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
+import shutil
+import tempfile
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 
 from schemas.encoder import same_model
@@ -84,6 +86,7 @@ def _from_anywhere(settings: Stage2Settings) -> Stage2Settings:
         video_model=absolute(settings.video_model),
         codec=absolute(settings.codec),
         text_encoder=absolute(settings.text_encoder),
+        feature_folder=settings.feature_folder and os.path.abspath(settings.feature_folder),
     )
 
 
@@ -201,7 +204,7 @@ def _train(settings: Stage2Settings, plan: _Plan, worker: Worker) -> Outcome:
     check_same({"video_model_hash": perception.hash}, told, settings.output)
     torch.manual_seed(settings.train.seed)  # the same weights in every worker
     network = make_network(plan.config).to(worker.device).train()
-    cache = FeatureCache(np.concatenate([data.train, data.held_out])) if settings.cache_features else None
+    cache = _feature_cache(settings, plan, data) if settings.cache_features else None
     text_encoder = load_text_encoder(plan.config.text_encoder)
     inputs = PolicyInputs(
         perception, text_encoder, data.action_normalisers, data.proprio_normalisers, cache, worker.device
@@ -221,7 +224,22 @@ def _train(settings: Stage2Settings, plan: _Plan, worker: Worker) -> Outcome:
     outcome = train(task, loop, worker, settings.output, plan.fixed)
     if worker.leads and outcome.is_finished:
         _export(settings, plan, data)
+    if cache is not None and not settings.feature_folder:
+        shutil.rmtree(_own_feature_folder(settings), ignore_errors=True)  # of another worker on this machine too
     return outcome
+
+
+def _feature_cache(settings: Stage2Settings, plan: _Plan, data: PolicyData) -> FeatureCache:
+    told = {name: plan.fixed[name] for name in ("data", "video_model_hash", "codec", "features", "cameras")}
+    told |= {"precision": settings.train.precision, "num_actions": settings.loading.num_actions}
+    key = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    num_used = len(data.train) + min(settings.validation.num_windows, len(data.held_out))
+    return FeatureCache(settings.feature_folder or _own_feature_folder(settings), key, len(data.index), num_used)
+
+
+def _own_feature_folder(settings: Stage2Settings) -> str:
+    run = hashlib.sha256(settings.output.encode()).hexdigest()[:16]
+    return os.path.join(tempfile.gettempdir(), f"vpp-features-{run}")
 
 
 def _export(settings: Stage2Settings, plan: _Plan, data: PolicyData) -> None:

@@ -56,6 +56,9 @@ class Stage2Settings:
     cache_features: bool = False
     """Keep features on the worker's disk, for small sets: size and gain are told before. Needs a fixed noise
     (`features.seed`)."""
+    feature_folder: str = ""
+    """Folder on the worker's disk where they are kept for further runs on the same data and video model; by default one
+    below TMPDIR, removed when the run ends."""
     model: DenoiserConfig = field(default_factory=DenoiserConfig)
     """How a UNet without `vpp.json` is called, such as the authors' `svd-robot` with `position_encode`."""
     features: FeatureSettings = field(default_factory=FeatureSettings)

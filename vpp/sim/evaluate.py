@@ -62,12 +62,15 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     if missing:
         _run(request, benchmark, missing, has_gpu)
     rows = read_rows(settings.output, [plan.number for plan in plans])
+    plain_rows = [asdict(row) for row in rows]
     summary = {
         "benchmark": benchmark.name,
         "policy": request.policy,
         **summarise(rows, request.tasks),
-        **benchmark.summarise([asdict(row) for row in rows]),
+        **benchmark.summarise(plain_rows),
     }
+    for name, values in benchmark.details(plain_rows).items():
+        write_json(join(settings.output, name), values)
     write_json(join(settings.output, SUMMARY), summary)
     return summary
 

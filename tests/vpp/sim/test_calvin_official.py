@@ -75,7 +75,7 @@ def test_recorded_actions_solve_the_tasks_written_beside_them(
         for camera in CAMERAS:  # a frame amid an episode was recorded from a moving arm, and is set to one that rests
             assert np.abs(pictures[camera].astype(float) - begin[camera]).mean() < 2
         actions = [frame(shared_data, split, number)["rel_actions"] for number in range(first, last + 1)]
-        assert any([simulator.step(action) for action in actions]), task  # every step, as a chain goes on
+        assert any(simulator.step(action) for action in actions), task
 
 
 def outcome(simulator: CalvinSimulator, number: int) -> bytes:

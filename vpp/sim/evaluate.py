@@ -52,11 +52,11 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         RuntimeError: If no episode can be run at all.
     """
     request, benchmark = resolve(settings)
+    plans = benchmark.plan(request.tasks, request.episodes, settings.seed)
     start_ray()
     has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
     request = request.with_batch(has_gpu)
     claim(request, benchmark)
-    plans = benchmark.plan(request.tasks, request.episodes, settings.seed)
     done = finished_episodes(settings.output)
     missing = [plan for plan in plans if plan.number not in done]
     if missing:

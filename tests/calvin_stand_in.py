@@ -12,7 +12,7 @@ import numpy as np
 
 
 class StandInCamera:
-    """Shows the tool's place as a brightness."""
+    """Shows the tool's place as a brightness, but for the first two pictures of all, which are black."""
 
     def __init__(self, name: str, size_px: int, env: StandInPlayTable) -> None:
         self.name, self._size_px, self._env = name, size_px, env
@@ -20,7 +20,8 @@ class StandInCamera:
 
     def render(self) -> tuple[np.ndarray, np.ndarray]:
         self.num_renderings += 1
-        brightness = int(100 + 200 * self._env.tool[0])
+        self._env.num_pictures += 1
+        brightness = int(100 + 200 * self._env.tool[0]) if self._env.num_pictures > 2 else 0
         picture = np.full((self._size_px, self._size_px, 4), brightness, np.uint8)[..., :3]
         return picture, np.zeros((self._size_px, self._size_px))
 
@@ -57,7 +58,7 @@ class StandInPlayTable:
         self.cameras = [StandInCamera("static", 200, self), StandInCamera("gripper", 84, self)]
         self.ownsPhysicsClient, self.parameters = True, {}
         self.commands: list[np.ndarray] = []
-        self.in_contact = False
+        self.in_contact, self.num_pictures = False, 0
 
     @property
     def tool(self) -> np.ndarray:

@@ -35,6 +35,7 @@ ACTION_DIM = 7
 MAX_STEPS = 360
 CONTROL_HZ = 30.0
 
+_NUM_WRONG_PICTURES = 2  # that a process draws first, of whatever camera: they are lit otherwise than all that follow
 _FAR_AWAY = np.zeros(6 + 6 * len(BLOCKS))
 _FAR_AWAY[6::6], _FAR_AWAY[8::6] = 10.0, 10.0 * (1 + np.arange(len(BLOCKS)))
 
@@ -57,8 +58,8 @@ class CalvinSimulator:
         self._env.cameras = []  # it renders them all at every step
         # the environment asks for this order of contacts and forgets it when it loads its models
         self._env.p.setPhysicsEngineParameter(deterministicOverlappingPairs=1, physicsClientId=self._env.cid)
-        for camera in self._cameras.values():
-            camera.render()  # the first picture of all has wrong colours
+        for _ in range(_NUM_WRONG_PICTURES):
+            by_name[CAMERAS[0]].render()
         self._stored = StoredPicture()
         self._task, self._begun = "", None
 

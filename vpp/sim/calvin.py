@@ -4,9 +4,9 @@ Source: Mees et al. 2022 (arXiv 2112.03227), `calvin_env` at commit 797142c, and
 repository at commit fa03f01: 360 actions a task, solved when the simulator's own judge says so after any of them.
 
 Two things differ from the official loop. It renders both cameras at every step; here a picture is rendered when someone
-looks, which changes no state and makes a step without a look twenty times as fast. And there a chain begins with what
-the one before left in the simulator: contacts, the gripper's last command, a button held down; here nothing is left, so
-that a chain is the same whichever process runs it and whatever came before.
+looks, which changes no state and makes a step without a look dozens of times as fast. And a chain begins there with
+what the one before left in the simulator: contacts, the gripper's last command, a button held down; here nothing is
+left, so that a chain is the same whichever process runs it and whatever came before.
 """
 
 from __future__ import annotations

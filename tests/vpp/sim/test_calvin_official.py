@@ -78,6 +78,27 @@ def test_recorded_actions_solve_the_tasks_written_beside_them(
         assert any(simulator.step(action) for action in actions), task
 
 
+@pytest.mark.parametrize("split", SEGMENTS)
+def test_recorded_episodes_solve_their_tasks_in_a_row(
+    simulator: CalvinSimulator, shared_data: Path, split: str
+) -> None:
+    folder = shared_data / f"calvin_sim/task_sample/{split}"
+    annotations = load_pickled_npy((folder / "lang_annotations/auto_lang_ann.npy").read_bytes(), split)
+    begins = [int(first) for first, _ in annotations["info"]["indx"]]
+    tasks, solved = dict(zip(begins, SEGMENTS[split], strict=True)), []
+    for first, last in np.load(folder / "ep_start_end_ids.npy"):
+        begin = frame(shared_data, split, first)
+        simulator.reset_to(begin["robot_obs"], begin["scene_obs"])
+        for number in range(first, last + 1):
+            if number in tasks:
+                simulator.begin(tasks[number])
+                is_solved = False
+            if simulator.step(frame(shared_data, split, number)["rel_actions"]) and not is_solved:
+                is_solved = True
+                solved.append(max(start for start in begins if start <= number))
+    assert solved == begins
+
+
 def outcome(simulator: CalvinSimulator, number: int) -> bytes:
     """What a chain's scene looks like at first and after a hundred wild actions, to the last bit."""
     simulator.reset(EpisodePlan(number, ("open_drawer",), number, initial_scenes()[number]))

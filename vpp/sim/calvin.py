@@ -3,10 +3,11 @@
 Source: Mees et al. 2022 (arXiv 2112.03227), `calvin_env` at commit 797142c, and `evaluate_policy.py` of the official
 repository at commit fa03f01: 360 actions a task, solved when the simulator's own judge says so after any of them.
 
-Two things differ from the official loop. It renders both cameras at every step; here a picture is rendered when someone
-looks, which changes no state and makes a step without a look dozens of times as fast. And a chain begins there with
+Three things differ from the official loop. It renders both cameras at every step; here a picture is rendered when
+someone looks, which changes no state and makes a step without a look dozens of times as fast. A chain begins there with
 what the one before left in the simulator: contacts, the gripper's last command, a button held down; here nothing is
-left, so that a chain is the same whichever process runs it and whatever came before.
+left, so that a chain is the same whichever process runs it and whatever came before. And actions outside [-1, 1], which
+no data set holds, are cut.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def bounded_mean(values: Sequence[float], largest: float) -> tuple[float, float]
     >>> [round(end, 2) for end in bounded_mean([0, 0, 0, 0], 5)]
     [0.0, 2.73]
     >>> [round(end, 2) for end in bounded_mean([5, 5, 4, 1] * 250, 5)]
-    [3.65, 3.85]
+    [3.64, 3.85]
     """
     num_added = _Z**2 / 2
     n = len(values) + 2 * num_added

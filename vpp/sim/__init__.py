@@ -1,1 +1,1 @@
-"""Simulators: MetaWorld's environments and the demonstrations of its scripted experts."""
+"""Simulators: MetaWorld and the demonstrations of its scripted experts, CALVIN and its chains; evaluation in both."""

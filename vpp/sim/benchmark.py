@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from schemas.errors import UsageError
 from vpp.sim.simulator import EpisodePlan, Simulator
 
-Name = Literal["metaworld"]
+Name = Literal["metaworld", "calvin"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Benchmark:
         plan: Episodes of tasks, a number of them and a seed.
         make: A simulator with cameras whose pictures are rendered at a size in pixels and observed at another.
         summarise: What is told of all rows beside the tasks' success.
+        details: What is told of every episode, by the name of the JSON file that it is written to.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Benchmark:
     plan: Callable[[Sequence[str], int, int], list[EpisodePlan]]
     make: Callable[[Sequence[str], int, int], Simulator]
     summarise: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]
+    details: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]
 
 
 def find_benchmark(name: Name) -> Benchmark:
@@ -60,7 +63,7 @@ def find_benchmark(name: Name) -> Benchmark:
     Raises:
         UsageError: If its simulator is not installed.
     """
-    return {"metaworld": _metaworld}[name]()
+    return {"metaworld": _metaworld, "calvin": _calvin}[name]()
 
 
 def _metaworld() -> Benchmark:
@@ -87,4 +90,40 @@ def _metaworld() -> Benchmark:
         plan=metaworld_simulator.plan_episodes,
         make=metaworld_simulator.MetaWorldSimulator,
         summarise=lambda rows: {},
+        details=lambda rows: {},
+    )
+
+
+def _calvin() -> Benchmark:
+    from vpp.sim import calvin, chain_results
+    from vpp.sim.calvin_tasks import INSTRUCTIONS, KINDS
+    from vpp.sim.calvin_world import check_installed
+    from vpp.sim.chains import NUM_CHAINS, plan_chains
+
+    def expand(names: Sequence[str]) -> tuple[str, ...]:
+        if tuple(names) != tuple(INSTRUCTIONS):
+            found = ", ".join(names)
+            raise UsageError(f"--tasks: expected none for CALVIN, whose chains say what is done, found {found}")
+        return tuple(INSTRUCTIONS)
+
+    check_installed()
+    return Benchmark(
+        name="calvin",
+        instructions=INSTRUCTIONS,
+        groups=KINDS,
+        cameras=calvin.CAMERAS,
+        default_tasks=tuple(INSTRUCTIONS),
+        default_cameras=calvin.CAMERAS[:1],
+        default_episodes=NUM_CHAINS,
+        state_dim=calvin.PROPRIO_DIM,
+        action_dim=calvin.ACTION_DIM,
+        max_steps=calvin.MAX_STEPS,
+        control_hz=calvin.CONTROL_HZ,
+        has_expert=False,
+        packages=("pybullet",),
+        expand=expand,
+        plan=lambda tasks, num_chains, seed: plan_chains(num_chains),
+        make=lambda cameras, image_size_px: calvin.CalvinSimulator(cameras),
+        summarise=chain_results.summarise_chains,
+        details=lambda rows: {chain_results.CHAINS: chain_results.chain_results(rows)},
     )

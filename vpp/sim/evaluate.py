@@ -52,22 +52,25 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         RuntimeError: If no episode can be run at all.
     """
     request, benchmark = resolve(settings)
+    plans = benchmark.plan(request.tasks, request.episodes, settings.seed)
     start_ray()
     has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
     request = request.with_batch(has_gpu)
     claim(request, benchmark)
-    plans = benchmark.plan(request.tasks, request.episodes, settings.seed)
     done = finished_episodes(settings.output)
     missing = [plan for plan in plans if plan.number not in done]
     if missing:
         _run(request, benchmark, missing, has_gpu)
     rows = read_rows(settings.output, [plan.number for plan in plans])
+    plain_rows = [asdict(row) for row in rows]
     summary = {
         "benchmark": benchmark.name,
         "policy": request.policy,
         **summarise(rows, request.tasks),
-        **benchmark.summarise([asdict(row) for row in rows]),
+        **benchmark.summarise(plain_rows),
     }
+    for name, values in benchmark.details(plain_rows).items():
+        write_json(join(settings.output, name), values)
     write_json(join(settings.output, SUMMARY), summary)
     return summary
 

@@ -42,14 +42,14 @@ class EvaluateSettings:
     output: str = ""
     """Folder or URL to write to. A run under the same output continues where the last one stopped."""
     benchmark: Name = "metaworld"
-    """Where it is run."""
+    """Where it is run: MetaWorld, or CALVIN's environment D."""
     tasks: tuple[str, ...] = ()
     """MetaWorld: names of tasks, `easy`, `middle`, `hard` or `all`; by default those of the demo. CALVIN: none; its
     chains say."""
     episodes: int = 0
-    """MetaWorld: of each task, by default 20. CALVIN: chains, by default 1,000."""
+    """MetaWorld: of each task, by default 20. CALVIN: the first chains, by default all 1,000."""
     seed: int = 0
-    """Decides where things lie in every episode, and the policy's noise."""
+    """Decides the policy's noise, and in MetaWorld where things lie; CALVIN's chains are always the official ones."""
     max_steps: int = 0
     """Actions that a task may take; 0 for the benchmark's official number."""
     num_executed: int = 0

@@ -4,6 +4,7 @@
 <output>/episodes/<number:06d>.parquet  written when the episode ends: what is there is done
 <output>/videos/<number:06d>.mp4
 <output>/summary.json                  success by task and group, with Wilson's 95 % intervals
+<output>/chains.json                   CALVIN: how many tasks of each chain were solved
 """
 
 from __future__ import annotations
@@ -137,6 +138,6 @@ def _rate(outcomes: Iterable[bool]) -> dict[str, Any]:
     return {"n": n, "k": k, "rate": k / n if n else None, "low": low, "high": high}
 
 
-def write_json(url: str, values: Mapping[str, Any]) -> None:
+def write_json(url: str, values: Mapping[str, Any] | Sequence[Any]) -> None:
     """Writes values for people and programs."""
     write_bytes(url, (json.dumps(values, indent=1) + "\n").encode(), _RETRY_S)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -17,11 +18,13 @@ class EpisodePlan:
         tasks: What is to be done, one after another in the same scene: one task in MetaWorld, a chain of five in
             CALVIN. The episode ends with the first that fails.
         seed: Decides where things lie, and the policy's noise.
+        scene: CALVIN: how things stand at first, by thing; in MetaWorld the seed says.
     """
 
     number: int
     tasks: tuple[str, ...]
     seed: int
+    scene: Mapping[str, str] = field(default_factory=dict)
 
 
 class Simulator(Protocol):

@@ -53,6 +53,9 @@ class ActionDenoiserConfig:
     """Share of an MLP's output that training drops."""
     sigma_data: float = 0.5
     """Standard deviation of the actions."""
+    modulation_start: float = 0.0
+    """What the decoder's scales and gates begin with, before training. Published: 0, with which layers hardly pass
+    anything on at first; with 1 short trainings get further."""
     compat: Compat = field(default_factory=Compat)
     """What of the published faults the weights were trained with."""
 
@@ -82,6 +85,16 @@ class ActionContext:
     tokens: torch.Tensor
     keys_values: tuple[KeysValues, ...]
 
+    def repeated(self, times: int) -> ActionContext:
+        """Each sample's context so many times, one behind the other."""
+        if times == 1:
+            return self
+        keys_values = (
+            KeysValues(of.keys.repeat_interleave(times, 0), of.values.repeat_interleave(times, 0))
+            for of in self.keys_values
+        )
+        return ActionContext(self.tokens.repeat_interleave(times, 0), tuple(keys_values))
+
 
 class ActionDenoiser(nn.Module):
     """Predicts clean actions from noisy ones and a context.
@@ -104,14 +117,15 @@ class ActionDenoiser(nn.Module):
         self.action_projection = nn.Linear(config.action_dim, width)
         has_positions = not config.compat.no_action_positions
         self.action_positions = nn.Parameter(torch.empty(config.num_actions, width)) if has_positions else None
-        self.decoder_layers: Any = nn.ModuleList(
-            DecoderLayer(width, heads, dropout) for _ in range(config.decoder_layers)
-        )
+        decoder_layers = [DecoderLayer(width, heads, dropout) for _ in range(config.decoder_layers)]
+        self.decoder_layers: Any = nn.ModuleList(decoder_layers)
         self.decoder_norm = nn.LayerNorm(width, bias=False)
         self.output = nn.Linear(width, config.action_dim)
         self.apply(_initialise)
         if self.action_positions is not None:
             nn.init.normal_(self.action_positions, std=0.02)
+        for layer in decoder_layers:
+            layer.start_modulation(config.modulation_start)
 
     def encode(self, tokens: torch.Tensor, goal: torch.Tensor, proprio: torch.Tensor | None = None) -> ActionContext:
         """Reads the context, once for all noise levels.

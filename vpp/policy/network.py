@@ -70,7 +70,9 @@ class PolicyNetwork(nn.Module):
         noise: torch.Tensor,
         sigma: torch.Tensor,
     ) -> torch.Tensor:
-        """The training loss of each sample, float32 `[B]`; here, so that a wrapper such as DDP sees the whole pass.
+        """The training loss of each sample, float32 `[B]`, over K draws of noise that share the encoded context.
+
+        It is here so that a wrapper such as DDP sees the whole pass.
 
         Args:
             features: `[B, T, N, C]`.
@@ -78,7 +80,11 @@ class PolicyNetwork(nn.Module):
             proprio: Normalised `[B, P]`; None without.
             actions: Normalised `[B, H, A]`.
             action_is_pad: Bool `[B, H]`; True behind the end of the episode.
-            noise: Standard normal `[B, H, A]`.
-            sigma: Noise levels `[B]`.
+            noise: Standard normal `[B, K, H, A]`.
+            sigma: Noise levels `[B, K]`.
         """
-        return action_loss(self.denoiser, self.encode(features, goal, proprio), actions, action_is_pad, noise, sigma)
+        num_draws = noise.shape[1]
+        context = self.encode(features, goal, proprio).repeated(num_draws)
+        actions, action_is_pad = (values.repeat_interleave(num_draws, 0) for values in (actions, action_is_pad))
+        losses = action_loss(self.denoiser, context, actions, action_is_pad, noise.flatten(0, 1), sigma.flatten())
+        return losses.view(-1, num_draws).mean(1)

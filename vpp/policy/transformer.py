@@ -103,6 +103,11 @@ class DecoderLayer(nn.Module):
         self.mlp_norm = nn.LayerNorm(width, bias=False)
         self.mlp = _mlp(width, dropout)
 
+    def start_modulation(self, value: float) -> None:
+        """Sets what scales and gates are where the noise level adds nothing to them."""
+        with torch.no_grad():
+            self.modulation.bias.view(6, -1)[[1, 2, 4, 5]] = value
+
     def forward(
         self, x: torch.Tensor, level: torch.Tensor, context: KeysValues, *, is_causal_cross: bool = False
     ) -> torch.Tensor:

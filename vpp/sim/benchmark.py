@@ -123,7 +123,7 @@ def _calvin() -> Benchmark:
         packages=("pybullet",),
         expand=expand,
         plan=lambda tasks, num_chains, seed: plan_chains(num_chains),
-        make=lambda cameras, image_size_px: calvin.CalvinSimulator(cameras),
+        make=lambda cameras, image_size_px, frame_size: calvin.CalvinSimulator(cameras, frame_size=frame_size),
         summarise=chain_results.summarise_chains,
         details=lambda rows: {chain_results.CHAINS: chain_results.chain_results(rows)},
     )

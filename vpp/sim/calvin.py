@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from schemas.shard import FRAME_SIZE_PX
 from vpp.sim.calvin_rules import BLOCKS
 from vpp.sim.calvin_scene import ROBOT_AT_REST, scene_obs
 from vpp.sim.calvin_tasks import INSTRUCTIONS
@@ -47,12 +48,18 @@ class CalvinSimulator:
     Args:
         cameras: Names of `CAMERAS`.
         make: Gives the environment and its judge.
+        frame_size: Height and width of what is observed, in pixels.
     """
 
     max_steps = MAX_STEPS
     control_hz = CONTROL_HZ
 
-    def __init__(self, cameras: Sequence[str], make: Callable[[], tuple[Any, Any]] = open_world) -> None:
+    def __init__(
+        self,
+        cameras: Sequence[str],
+        make: Callable[[], tuple[Any, Any]] = open_world,
+        frame_size: int = FRAME_SIZE_PX,
+    ) -> None:
         self._env, self._judge = make()
         by_name = {f"rgb_{camera.name}": camera for camera in self._env.cameras}
         self._cameras = {name: by_name[name] for name in cameras}
@@ -61,7 +68,7 @@ class CalvinSimulator:
         self._env.p.setPhysicsEngineParameter(deterministicOverlappingPairs=1, physicsClientId=self._env.cid)
         for _ in range(_NUM_WRONG_PICTURES):
             by_name[CAMERAS[0]].render()
-        self._stored = StoredPicture()
+        self._stored = StoredPicture(frame_size)
         self._task, self._begun = "", None
 
     def reset(self, episode: EpisodePlan) -> None:
@@ -85,7 +92,7 @@ class CalvinSimulator:
         return INSTRUCTIONS[task]
 
     def observe(self) -> dict[str, np.ndarray]:
-        """Renders: `observation.images.<camera>` uint8 `[256, 256, 3]` and `observation.state` float32 `[15]`."""
+        """Renders: `observation.images.<camera>` uint8 `[S, S, 3]` and `observation.state` float32 `[15]`."""
         seen = {f"observation.images.{name}": self._stored(picture) for name, picture in self.render().items()}
         return seen | {"observation.state": self._env.get_state_obs()["robot_obs"].astype(np.float32)}
 

@@ -8,14 +8,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import av
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
 
 from schemas.shard import FRAME_SIZE_PX
 from vpp.sim.metaworld import CONTROL_HZ, MAX_STEPS, PROPRIO_DIM, SEEDS_PER_DRAW, MetaWorldEnv, expert
 from vpp.sim.metaworld_tasks import INSTRUCTIONS
 from vpp.sim.simulator import EpisodePlan
+from vpp.sim.stored_picture import StoredPicture
 
 _FIRST_DRAW = 3 * 2**30  # demonstrations draw with numbers that begin below 2**31, and numpy's seeds end at 2**32
 
@@ -25,9 +24,8 @@ class MetaWorldSimulator:
 
     Args:
         cameras: Names of `vpp.sim.metaworld.CAMERAS`.
-        image_size_px: Height and width at which pictures are rendered; where it is not the frame size they are resized
-            as the pictures of demonstrations are.
-        frame_size: Height and width of what is observed, in pixels.
+        image_size_px: Height and width at which pictures are rendered.
+        frame_size: Height and width of what is observed, in pixels: as preprocessing would store it.
     """
 
     max_steps = MAX_STEPS
@@ -36,9 +34,9 @@ class MetaWorldSimulator:
     def __init__(
         self, cameras: Sequence[str], image_size_px: int = FRAME_SIZE_PX, frame_size: int = FRAME_SIZE_PX
     ) -> None:
-        self._cameras, self._image_size_px, self._frame_size = tuple(cameras), image_size_px, frame_size
+        self._cameras, self._image_size_px = tuple(cameras), image_size_px
         self._env: MetaWorldEnv | None = None
-        self._reformatter = VideoReformatter()
+        self._stored = StoredPicture(frame_size)
         self._expert: Any = None
         self._observation = np.zeros(0)
 
@@ -60,7 +58,7 @@ class MetaWorldSimulator:
         """Renders: `observation.images.<camera>` uint8 `[S, S, 3]`, S being the frame size, and `observation.state`
         float32 `[4]`."""
         pictures = self._running.render()
-        seen = {f"observation.images.{camera}": self._resize(picture) for camera, picture in pictures.items()}
+        seen = {f"observation.images.{camera}": self._stored(picture) for camera, picture in pictures.items()}
         return seen | {"observation.state": self._observation[:PROPRIO_DIM].astype(np.float32)}
 
     def step(self, action: np.ndarray) -> bool:
@@ -85,20 +83,6 @@ class MetaWorldSimulator:
     def _running(self) -> MetaWorldEnv:
         assert self._env is not None
         return self._env
-
-    def _resize(self, picture: np.ndarray) -> np.ndarray:
-        size = self._frame_size
-        if len(picture) == size:
-            return picture
-        frame = self._reformatter.reformat(
-            av.VideoFrame.from_ndarray(picture, format="rgb24"),
-            width=size,
-            height=size,
-            interpolation=Interpolation.AREA if len(picture) > size else Interpolation.BICUBIC,
-            threads=1,
-        )
-        resized: np.ndarray = frame.to_ndarray()
-        return resized
 
 
 def evaluation_seed(seed: int, task: str, number: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -100,10 +101,20 @@ def preset_settings(settings: Stage2Settings) -> Stage2Settings:
         return Stage2Settings()
     return Stage2Settings(
         preset="tiny",
-        video_former=VideoFormerConfig(width=128, depth=2, heads=4, head_width=32, tokens_per_frame=4),
-        denoiser=ActionDenoiserConfig(
-            width=128, heads=4, encoder_layers=2, decoder_layers=2, attention_dropout=0.1, residual_dropout=0.0
+        video_former=VideoFormerConfig(
+            width=128, depth=2, heads=4, head_width=32, tokens_per_frame=8, token_positions=True
         ),
+        denoiser=ActionDenoiserConfig(
+            width=128,
+            heads=4,
+            encoder_layers=1,
+            decoder_layers=2,
+            attention_dropout=0.0,
+            residual_dropout=0.0,
+            modulation_start=1.0,
+        ),
+        objective=ActionObjectiveSettings(sigma_log_mean=math.log(2), sigma_log_scale=1.0, num_draws=4),
+        sampler=SamplerSettings(sigma_min=5.0),
         cache_features=True,
         train=TrainSettings(
             steps=300,

@@ -35,7 +35,11 @@ def test_draws_depend_on_seed_step_and_place_not_on_who_draws_them(positions: li
     alone = [draw_actions(seed, step, [position], (H, A), SETTINGS) for position in positions]
     assert torch.equal(together.noise, torch.cat([one.noise for one in alone]))
     assert torch.equal(together.sigma, torch.cat([one.sigma for one in alone]))
-    assert torch.equal(together.sigma, draw_action_sigmas(seed, step, positions, SETTINGS))
+    assert torch.equal(together.sigma[:, 0], draw_action_sigmas(seed, step, positions, SETTINGS))
+    more = draw_actions(seed, step, positions, (H, A), ActionObjectiveSettings(num_draws=3))
+    assert torch.equal(more.noise[:, :1], together.noise)
+    assert torch.equal(more.sigma[:, :1], together.sigma)
+    assert len(more.sigma.unique()) == 3 * len(set(positions))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -152,7 +156,7 @@ def test_a_few_updates_learn_actions_that_follow_from_the_goal() -> None:
     for step in range(60):
         draws = draw_actions(0, step, range(2 * 16), (H, A), SETTINGS)
         context = denoiser.encode(tokens[:1].expand(32, -1, -1), goals.repeat(16, 1))
-        losses = action_loss(denoiser, context, chunks.repeat(16, 1, 1), is_pad, draws.noise, draws.sigma)
+        losses = action_loss(denoiser, context, chunks.repeat(16, 1, 1), is_pad, draws.noise[:, 0], draws.sigma[:, 0])
         losses.mean().backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -1,10 +1,11 @@
-"""Trains variants of the policy on the same data and seeds, and compares them in one table. See `--help`."""
+"""Trains and evaluates variants of the policy on the same data and seeds, and compares them. See `--help`."""
 
 import json
 import logging
 
 from schemas.settings import load_settings, run_job, to_mapping
 from schemas.storage import join
+from vpp.sim.evaluate import evaluate
 from vpp.train.ablation import AblateSettings, ablate, preset_settings, table_markdown
 from vpp.train.stage2 import run_stage2
 
@@ -13,7 +14,7 @@ def main() -> int:
     """Parses, logs the resolved settings, trains, prints the table."""
     settings = load_settings(AblateSettings, "ablate", defaults_for=preset_settings)
     logging.info("settings: %s", json.dumps(to_mapping(settings)))
-    rows = ablate(settings, run_stage2)
+    rows = ablate(settings, run_stage2, evaluate)
     if rows is None:
         print("stopped: the same command continues")
         return 130

@@ -1,7 +1,8 @@
 """Trains variants of the policy on the same data with the same seeds, and puts them into one table.
 
-<output>/<variant>/seed_<n>/   the runs, as jobs/stage2.py leaves them
-<output>/table.json, table.md  error of drawn actions on held-out windows, and seconds from pictures to a chunk
+<output>/<variant>/seed_<n>/   the runs, as jobs/stage2.py leaves them; evaluate/ in each, as jobs/evaluate.py does
+<output>/features/             features that the runs share, where they are cached
+<output>/table.json, table.md  success, error of drawn actions on held-out windows, and seconds from pictures to a chunk
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +26,7 @@ from schemas.storage import join, write_bytes
 from vpp.policy.observation import IMAGES, STATE, TASK
 from vpp.policy.policy import VideoPredictionPolicy
 from vpp.policy.policy_folder import read_config
+from vpp.sim.evaluation_request import EvaluateSettings
 from vpp.train import stage2_settings
 from vpp.train.checkpoint import read_latest_checkpoint
 from vpp.train.engine import Outcome
@@ -71,12 +73,18 @@ class AblateSettings:
     """Every variant is trained once with each."""
     latency_chunks: int = 5
     """Chunks that are timed for each variant, after one that is not; 0 times none."""
+    evaluate_episodes: int = 0
+    """Episodes of each task in which every run is evaluated; 0 evaluates none."""
+    evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    """How; `policy`, `output` and `episodes` are set for each run."""
     stage2: Stage2Settings = field(default_factory=Stage2Settings)
     """What all variants share; `output` and `train.seed` are set for each run."""
 
     def __post_init__(self) -> None:
-        if not (self.variants and self.seeds and self.latency_chunks >= 0):
-            raise ValueError("expected at least one variant, at least one seed and latency_chunks >= 0")
+        if not (self.variants and self.seeds and min(self.latency_chunks, self.evaluate_episodes) >= 0):
+            raise ValueError(
+                "expected at least one variant, at least one seed, latency_chunks >= 0 and evaluate_episodes >= 0"
+            )
 
 
 def preset_settings(settings: AblateSettings) -> AblateSettings:
@@ -117,12 +125,17 @@ def vary(settings: Stage2Settings, variant: str) -> tuple[str, Stage2Settings]:
     return name, from_mapping(Stage2Settings, values, f"--variants {name}", settings)
 
 
-def ablate(settings: AblateSettings, train: Callable[[Stage2Settings], Outcome]) -> list[dict[str, Any]] | None:
+def ablate(
+    settings: AblateSettings,
+    train: Callable[[Stage2Settings], Outcome],
+    evaluate: Callable[[EvaluateSettings], dict[str, Any]],
+) -> list[dict[str, Any]] | None:
     """Trains what is not trained yet, and writes the table.
 
     Args:
         settings: What is compared.
         train: Runs stage 2.
+        evaluate: Runs an evaluation, and returns its summary.
 
     Returns:
         The rows of the table; None if a training was asked to stop.
@@ -135,17 +148,20 @@ def ablate(settings: AblateSettings, train: Callable[[Stage2Settings], Outcome])
     variants = dict(vary(settings.stage2, variant) for variant in settings.variants)
     if len(variants) != len(settings.variants):
         raise UsageError(f"--variants: expected different names, found {', '.join(settings.variants)}")
+    shared = settings.stage2.feature_folder or ("" if "://" in settings.output else join(settings.output, "features"))
     rows = []
     for name, of_variant in variants.items():
         runs = []
         for seed in settings.seeds:
             url = join(settings.output, name, f"seed_{seed}")
             _log.info("variant %s, seed %d: %s", name, seed, url)
-            run = replace(of_variant, output=url, train=replace(of_variant.train, seed=seed))
-            if not train(run).is_finished:
+            training = replace(of_variant.train, seed=seed)
+            if not train(replace(of_variant, output=url, train=training, feature_folder=shared)).is_finished:
                 return None
             runs.append(url)
         rows.append(_row(name, runs, settings.latency_chunks))
+        if settings.evaluate_episodes:
+            rows[-1] |= _success([evaluate(_evaluation(settings, url)) for url in runs])
     record = {"rows": rows, "settings": to_mapping(settings), "commit": commit()}
     write_bytes(join(settings.output, "table.json"), (json.dumps(record, indent=1) + "\n").encode())
     write_bytes(join(settings.output, "table.md"), table_markdown(rows).encode())
@@ -163,16 +179,34 @@ def interval_95(values: Sequence[float]) -> float:
     return _STUDENT_95.get(len(values) - 1, 1.96) * statistics.stdev(values) / math.sqrt(len(values))
 
 
+def _evaluation(settings: AblateSettings, url: str) -> EvaluateSettings:
+    return replace(
+        settings.evaluate, policy=url, output=join(url, "evaluate"), episodes=settings.evaluate_episodes
+    )  # fmt: skip
+
+
+def _success(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean over seeds of the mean over tasks, and the episodes that each is of."""
+    means = [float(summary["mean"]) for summary in summaries]
+    return {
+        "success": statistics.mean(means),
+        "success_95": interval_95(means),
+        "success_by_seed": means,
+        "num_episodes": summaries[0]["num_episodes"],
+    }
+
+
 def table_markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The table for people."""
     lines = [
-        "| variant | error of drawn actions | below a constant action, dB | seconds a chunk | seeds |",
-        "| --- | --- | --- | --- | --- |",
+        "| variant | success | error of drawn actions | below a constant action, dB | seconds a chunk | seeds |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         seconds = "" if row["chunk_s"] is None else f"{row['chunk_s']:.3f}"
+        success = f"{row['success']:.2f} ± {row['success_95']:.2f}" if "success" in row else ""
         lines.append(
-            f"| {row['variant']} | {row['action_mse']:.4f} ± {row['action_mse_95']:.4f} | "
+            f"| {row['variant']} | {success} | {row['action_mse']:.4f} ± {row['action_mse_95']:.4f} | "
             f"{row['action_gain_db']:.2f} ± {row['action_gain_db_95']:.2f} | {seconds} | {row['num_seeds']} |"
         )
     return "\n".join(lines) + "\n"

@@ -46,6 +46,19 @@ def test_weights_start_small_and_biases_at_zero() -> None:
     assert all(module.bias is None or not module.bias.any() for module in linear)
 
 
+def test_an_open_modulation_passes_on_from_the_start_what_the_published_one_hardly_does() -> None:
+    """How strongly the output follows the self-attention and MLP of an untrained decoder."""
+
+    def gradient(modulation_start: float) -> float:
+        torch.manual_seed(0)
+        denoiser = ActionDenoiser(ActionDenoiserConfig(encoder_layers=0, modulation_start=modulation_start)).eval()
+        context = denoiser.encode(normal(2, 3, 384), normal(2, 512))
+        denoiser(normal(2, 10, 7), SIGMA, context).square().sum().backward()
+        return float(denoiser.decoder_layers[0].mlp[0].weight.grad.norm())
+
+    assert gradient(1.0) > 100 * gradient(0.0)
+
+
 def reach(denoiser: ActionDenoiser) -> torch.Tensor:
     """Whether each action's output depends on each token of the encoded context: bool `[H, 1 + K]`."""
     context = denoiser.encode(*small_inputs(1))

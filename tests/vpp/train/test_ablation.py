@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from episode_dataset import write_episode_dataset
@@ -13,6 +14,7 @@ from video_model import write_video_model
 
 from schemas.errors import UsageError
 from schemas.settings import load_settings, to_mapping
+from vpp.sim.evaluation_request import EvaluateSettings
 from vpp.train.ablation import COMPARISONS, AblateSettings, ablate, interval_95, preset_settings, vary
 from vpp.train.run_log import read_steps
 from vpp.train.stage2 import train_here
@@ -49,15 +51,28 @@ def test_variants_are_trained_on_the_same_samples_and_compared(tmp_path: Path) -
     codec = write_video_model(tmp_path / "model")
     write_episode_dataset(str(tmp_path / "data"), {"blocks": 3}, latent_codec=codec, num_frames=4)
     argv = (
-        f"--output {tmp_path}/out --variants vae_encoder narrow:features.encoder=vae,video_former.width=64 "
+        f"--output {tmp_path}/out --evaluate-episodes 7 --evaluate.max-steps 9 --variants vae_encoder narrow:features.encoder=vae,video_former.width=64 "
         f"--seeds 0 1 --latency-chunks 1 --stage2.preset tiny --stage2.data {tmp_path}/data --stage2.video-model "
         f"{tmp_path}/model --stage2.train.steps 1 --stage2.train.batch-size 2 --stage2.loading.validation-fraction 0.3 "
         "--stage2.train.precision fp32"
     ).split()
     settings = load_settings(AblateSettings, "ablate", argv, defaults_for=preset_settings)
     assert settings.stage2.video_former.width == 128  # of the preset
-    rows = ablate(settings, train_here)
+    asked: list[EvaluateSettings] = []
+
+    def evaluate(of_run: EvaluateSettings) -> dict[str, Any]:
+        asked.append(of_run)
+        return {"mean": 0.5 if of_run.policy.endswith("seed_0") else 0.75, "num_episodes": 14}
+
+    rows = ablate(settings, train_here, evaluate)
+    assert [(e.policy, e.output, e.episodes, e.max_steps) for e in asked] == [
+        (f"{tmp_path}/out/{name}/seed_{seed}", f"{tmp_path}/out/{name}/seed_{seed}/evaluate", 7, 9)
+        for name in ("vae_encoder", "narrow")
+        for seed in (0, 1)
+    ]
     assert rows is not None
+    assert all((row["success"], row["success_by_seed"]) == (0.625, [0.5, 0.75]) for row in rows)
+    assert len(list((tmp_path / "out" / "features").glob("*.f16"))) == 1  # shared by all that see the same
     assert [(row["variant"], row["num_seeds"]) for row in rows] == [("vae_encoder", 2), ("narrow", 2)]
     assert all(row["chunk_s"] > 0 and math.isfinite(row["action_mse_95"]) for row in rows)
     samples = [read_steps(f"{tmp_path}/out/{name}/seed_1")["sample_ids"] for name in ("vae_encoder", "narrow")]
@@ -66,7 +81,7 @@ def test_variants_are_trained_on_the_same_samples_and_compared(tmp_path: Path) -
     assert (tmp_path / "out" / "table.md").read_text().count("\n") == 4
     doubled = dataclasses.replace(settings, variants=("full", "full"))
     with pytest.raises(UsageError, match="expected different names"):
-        ablate(doubled, train_here)
+        ablate(doubled, train_here, evaluate)
 
 
 def test_one_seed_has_no_interval() -> None:

@@ -5,7 +5,7 @@
 The picture of the first camera through five convolutions, the instruction's CLIP embedding and the proprioception
 beside them, three linear layers, and out comes a chunk of actions; mean squared error. Nothing of the video model. Each
 task whose instruction is in the data is evaluated on the scenes that `jobs/evaluate.py` plans, once told its own
-instruction and once the next task's. Leaves `clone.json` with success by task and Wilson's intervals.
+instruction and once the next task's. Leaves `own/` and `next/` as that job leaves an evaluation, and `clone.json`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import dataclasses
 import itertools
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from vpp.data.window_index import WindowIndex
 from vpp.data.window_reader import read_windows
 from vpp.policy.normalise import make_normaliser
 from vpp.sim.benchmark import find_benchmark
-from vpp.sim.intervals import wilson
+from vpp.sim.evaluation_rows import EVALUATION, SUMMARY, Row, summarise, write_json, write_rows
 from vpp.sim.rollout import Moment, Observe, run_episode
 from vpp.sim.simulator import Simulator
 from vpp.video.model_folder import loadable_name
@@ -143,28 +143,28 @@ def train(data: Data, encoder: ClipTextEncoder, steps: int, batch_size: int, see
 
 
 def evaluate(
-    actor: CloneActor,
-    camera: str,
-    tasks: Sequence[str],
-    told: Mapping[str, str],
-    size: int,
-    options: argparse.Namespace,
+    actor: CloneActor, camera: str, told: Mapping[str, str], instructions: str, size: int, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Success by task."""
+    """Runs the episodes of all tasks and writes what `jobs/evaluate.py` would; returns the summary."""
     benchmark = find_benchmark("metaworld")
-    simulator = benchmark.make((camera,), size, size)
-    solved: dict[str, list[bool]] = {task: [] for task in tasks}
-    for plan in tqdm(benchmark.plan(tasks, options.episodes, options.seed), desc="evaluate", unit="episode"):
+    simulator, tasks = benchmark.make((camera,), size, size), tuple(told)
+    output = str(Path(options.output) / instructions)
+    conditions = {"policy": "plain clone", "tasks": tasks, "instructions": instructions, "benchmark": benchmark.name}
+    conditions |= {name: getattr(options, name) for name in ("seed", "episodes", "max_steps", "num_executed")}
+    write_json(f"{output}/{EVALUATION}", conditions)
+    rows = []
+    plans = benchmark.plan(tasks, options.episodes, options.seed)
+    for plan in tqdm(plans, desc=f"told {instructions}", unit="episode"):
         (result,) = run_episode(
             simulator, plan, actor, max_steps=options.max_steps, num_executed=options.num_executed, told=told
         )
-        solved[result.task].append(result.success)
+        values = dataclasses.asdict(result)
+        rows.append(Row(plan.number, group=None, seed=plan.seed, attempts=1, reason=None, video=None, **values))
+        write_rows(output, rows[-1:])
     simulator.close()
-    success = {}
-    for task, outcomes in solved.items():
-        low, high = wilson(sum(outcomes), len(outcomes))
-        success[task] = {"n": len(outcomes), "k": sum(outcomes), "low": low, "high": high}
-    return {"success": success, "mean": float(np.mean([of["k"] / of["n"] for of in success.values()]))}
+    summary = {"benchmark": benchmark.name, "policy": "plain clone", **summarise(rows, tasks)}
+    write_json(f"{output}/{SUMMARY}", summary)
+    return summary
 
 
 def main() -> None:
@@ -196,14 +196,13 @@ def main() -> None:
     actor = CloneActor(clone, encoder, camera, restore, normalise)
     instructions = find_benchmark("metaworld").instructions
     own = {task: told for task, told in instructions.items() if told in set(data.captions)}
-    tasks = list(own)
-    following = {task: own[after] for task, after in zip(tasks, tasks[1:] + tasks[:1], strict=True)}
+    following = dict(zip(own, [*list(own.values())[1:], *list(own.values())[:1]], strict=True))
     results = {
-        name: evaluate(actor, camera, tasks, told, size, options) for name, told in (("own", own), ("next", following))
+        name: evaluate(actor, camera, told, name, size, options) for name, told in (("own", own), ("next", following))
     }
     record = {
-        **results["own"],
-        "told_next": results["next"],
+        "mean": results["own"]["mean"],
+        "mean_told_next": results["next"]["mean"],
         "settings": vars(options),
         "train_s": round(trained - began, 1),
         "evaluate_s": round(time.monotonic() - trained, 1),

@@ -46,7 +46,8 @@ class Evaluation:
     def who(self) -> str:
         """Who acts, and what it is told."""
         policy = str(self.run.record.get("policy", "unknown"))
-        who = {EXPERT: "scripted expert", RANDOM: "random actions"}.get(policy, "policy")
+        named = policy if "/" not in policy else "policy"  # a folder, or who else acted, such as a benchmark's clone
+        who = {EXPERT: "scripted expert", RANDOM: "random actions"}.get(policy, named)
         return f"{who}, told another task's instruction" if self.run.record.get("instructions") == "next" else who
 
 

@@ -82,12 +82,12 @@ class ModelDescription:
     """Name and revision of the text encoder of its training data; empty where unknown."""
     latent_codec: str = ""
     """Name and revision of the latent codec of its training data; empty where unknown."""
-    frame_size: int = FRAME_SIZE_PX
-    """Height and width in pixels of the frames it was trained on."""
     image_encoder: str = ""
     """Name and revision of the image encoder of its image condition; empty without one, and where unknown."""
     trained_by: str = ""
     """Step and commit of the run that wrote it; empty for a model of others."""
+    frame_size: int = FRAME_SIZE_PX
+    """Height and width in pixels of the frames it was trained on."""
 
 
 def unet_from_scratch(preset: Preset, num_frames: int = 16, seed: int = 0) -> UNetSpatioTemporalConditionModel:

@@ -15,8 +15,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/.installed  ## the whole path on demonstrations that it records itself, into out/demo
-	$(BIN)/python jobs/collect.py --output $(OUT)/demo/demonstrations --episodes-per-task 4
-	$(BIN)/python jobs/preprocess.py --output $(OUT)/demo --text-encoder tiny \
+	$(BIN)/python jobs/collect.py --output $(OUT)/demo/demonstrations --episodes-per-task 4 --image-size 128
+	$(BIN)/python jobs/preprocess.py --output $(OUT)/demo --text-encoder tiny --video.frame-size 128 \
 	  --sources "metaworld=openx-lerobot:$(OUT)/demo/demonstrations#window.stride=4&window.hop=8"
 	$(BIN)/python jobs/query.py $(OUT)/demo counts
 	$(BIN)/python jobs/query.py $(OUT)/demo captions
@@ -24,6 +24,9 @@ demo: $(VENV)/.installed  ## the whole path on demonstrations that it records it
 	  --small-codec.steps 100 --train.steps 20 --train.batch-size 2 --train.micro-batch-size 2
 	$(BIN)/python jobs/stage2.py --preset tiny --data $(OUT)/demo --video-model $(OUT)/demo/stage1 \
 	  --output $(OUT)/demo/stage2 --train.steps 60
+	$(BIN)/python jobs/evaluate.py --policy $(OUT)/demo/stage2 --output $(OUT)/demo/evaluate \
+	  --episodes 1 --max-steps 60 --videos 1 --foresee 10
+	$(BIN)/python jobs/evaluate.py --policy expert --output $(OUT)/demo/evaluate-expert --episodes 4
 	$(BIN)/python jobs/report.py $(OUT)/demo
 	@echo "summary: $(OUT)/demo/summary.json; predicted beside true videos: $(OUT)/demo/stage1/previews"
 	@echo "policy: $(OUT)/demo/stage2/policy"

@@ -38,33 +38,31 @@ def serve(settings: ServeSettings, when_ready: Callable[[str], None] = _log.info
     Raises:
         UsageError: If the policy cannot be loaded or the address cannot be had.
     """
-    asyncio.run(_serve(settings, when_ready))
-
-
-async def _serve(settings: ServeSettings, when_ready: Callable[[str], None]) -> None:
     logging.getLogger("websockets.server").setLevel(logging.WARNING)  # it tells each look at /healthz
-    stop = _stop_signals()
     config = read_config(settings.policy_folder)
     dataset = settings.dataset or (config.datasets[0] if config.datasets else "")
     token = os.environ.get(TOKEN_VARIABLE, "")
     if not token and settings.host not in _LOOPBACK:
         _log.warning("%s is not set: whoever reaches %s can ask the policy", TOKEN_VARIABLE, settings.host)
     with ExitStack() as resources:
-        answer, num_at_once, has_gpu = await asyncio.to_thread(_load, settings, resources)
-        if stop.is_set():
-            return
+        answer, num_at_once, has_gpu = _load(settings, resources)
         queue = BatchQueue(answer, settings.batch(has_gpu), num_at_once, settings.max_waiting)
         message_bytes = settings.max_message_bytes or max(_MESSAGE_BYTES, largest_request_bytes(config))
         limits = Limits(settings.max_clients, message_bytes)
         server = PolicyServer(config, queue, metadata(config, dataset), limits, token)
-        try:
-            port = await server.start(settings.host, settings.port)
-        except OSError as error:
-            raise UsageError(f"--host {settings.host} --port {settings.port}: {error.strerror or error}") from error
-        when_ready(f"ready: ws://{settings.host}:{port}")
-        await stop.wait()
-        _log.info("stopping: %d requests wait", queue.num_waiting)
-        await server.stop(settings.stop_timeout_s)
+        asyncio.run(_run(server, settings, when_ready))
+
+
+async def _run(server: PolicyServer, settings: ServeSettings, when_ready: Callable[[str], None]) -> None:
+    stop = _stop_signals()
+    try:
+        port = await server.start(settings.host, settings.port)
+    except OSError as error:
+        raise UsageError(f"--host {settings.host} --port {settings.port}: {error.strerror or error}") from error
+    when_ready(f"ready: ws://{settings.host}:{port}")
+    await stop.wait()
+    _log.info("stopping")
+    await server.stop(settings.stop_timeout_s)
 
 
 def _load(settings: ServeSettings, resources: ExitStack) -> tuple[Answer, int, bool]:
@@ -83,7 +81,7 @@ def _load(settings: ServeSettings, resources: ExitStack) -> tuple[Answer, int, b
 
 
 def _stop_signals() -> asyncio.Event:
-    """Set by SIGTERM and Ctrl-C; a second one has its usual effect."""
+    """Set by SIGTERM and Ctrl-C; a second one has its usual effect. Ray sets handlers too: to be called after it has."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def heard() -> None:

@@ -112,6 +112,7 @@ def serving(
     max_clients: int = 32,
     max_message_bytes: int = 2**20,
     token: str = "",
+    gather_s: float = 0.0,
     port: int = 0,
 ) -> Iterator[Running]:
     """Runs a server while the block runs."""
@@ -121,7 +122,8 @@ def serving(
 
     async def start() -> tuple[PolicyServer, int]:
         queue: BatchQueue[ChunkRequest, np.ndarray] = BatchQueue(model, batch_size, num_at_once, max_waiting)
-        server = PolicyServer(config, queue, metadata(config, "robot"), Limits(max_clients, max_message_bytes), token)
+        limits = Limits(max_clients, max_message_bytes)
+        server = PolicyServer(config, queue, metadata(config, "robot"), limits, token, gather_s)
         return server, await server.start("127.0.0.1", port)
 
     server, found = asyncio.run_coroutine_threadsafe(start(), loop).result(10)

@@ -1,6 +1,8 @@
 """The queue in front of a policy: batches of what waits, as many at once as there is someone to answer.
 
-A request is taken when someone is free, together with all that wait by then; nothing waits for a batch to be full.
+A request is taken when someone is free, together with all that wait by then. Nothing waits for a batch to be full, but
+for the moment that `gather` allows: those who were answered together ask again almost together, and if the first of
+them were taken alone, all others would wait for it.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ class Answered(Generic[_A]):
 
     Attributes:
         value: The answer.
-        waited_s: Until someone was free.
+        waited_s: Until its batch was begun.
         took_s: Of the batch that it was in.
         batch: Requests of that batch.
     """
@@ -67,6 +69,18 @@ class BatchQueue(Generic[_Q, _A]):
         self._answer, self._batch_size, self._free, self._max_waiting = answer, batch_size, num_at_once, max_waiting
         self._waiting: list[_Waiting[_Q, _A]] = []
         self._answering: set[asyncio.Task[None]] = set()  # the loop itself keeps no task alive
+        self._num_answering = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.gather(0.0, lambda: 0)
+
+    def gather(self, gather_s: float, num_askers: Callable[[], int]) -> None:
+        """Lets a batch that is not full wait for those who may ask too, until none has come for `gather_s`.
+
+        Args:
+            gather_s: 0 for no wait.
+            num_askers: How many there are that ask one thing at a time; when all have asked, nothing is waited for.
+        """
+        self._gather_s, self._num_askers = gather_s, num_askers
 
     @property
     def num_waiting(self) -> int:
@@ -92,13 +106,25 @@ class BatchQueue(Generic[_Q, _A]):
                 self._waiting.remove(asked)
             raise
 
-    def _dispatch(self) -> None:
+    def _dispatch(self, has_gathered: bool = False) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        loop = asyncio.get_running_loop()
         while self._waiting and self._free:
+            if not has_gathered and self._may_grow():
+                self._timer = loop.call_later(self._gather_s, self._dispatch, True)
+                return
             batch, self._waiting = self._waiting[: self._batch_size], self._waiting[self._batch_size :]
             self._free -= 1
-            task = asyncio.get_running_loop().create_task(self._answer_batch(batch))
+            self._num_answering += len(batch)
+            task = loop.create_task(self._answer_batch(batch))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
+
+    def _may_grow(self) -> bool:
+        could_come = self._num_askers() - self._num_answering
+        return self._gather_s > 0 and len(self._waiting) < min(self._batch_size, could_come)
 
     async def _answer_batch(self, batch: list[_Waiting[_Q, _A]]) -> None:
         started = time.perf_counter()
@@ -117,4 +143,5 @@ class BatchQueue(Generic[_Q, _A]):
                     asked.answer.set_result(Answered(value, started - asked.since, took_s, len(batch)))
         finally:
             self._free += 1
+            self._num_answering -= len(batch)
             self._dispatch()

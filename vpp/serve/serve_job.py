@@ -49,7 +49,8 @@ def serve(settings: ServeSettings, when_ready: Callable[[str], None] = _log.info
         queue = BatchQueue(answer, settings.batch(has_gpu), num_at_once, settings.max_waiting)
         message_bytes = settings.max_message_bytes or max(_MESSAGE_BYTES, largest_request_bytes(config))
         limits = Limits(settings.max_clients, message_bytes)
-        server = PolicyServer(config, queue, metadata(config, dataset), limits, token)
+        gather_s = settings.gather_ms / 1000
+        server = PolicyServer(config, queue, metadata(config, dataset), limits, token, gather_s)
         asyncio.run(_run(server, settings, when_ready))
 
 
@@ -81,7 +82,7 @@ def _load(settings: ServeSettings, resources: ExitStack) -> tuple[Answer, int, b
 
 
 def _stop_signals() -> asyncio.Event:
-    """Set by SIGTERM and Ctrl-C; a second one has its usual effect. Ray sets handlers too: to be called after it has."""
+    """Set by SIGTERM and Ctrl-C; a second one has its usual effect. To be called after Ray, which sets handlers too."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def heard() -> None:

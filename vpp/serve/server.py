@@ -56,6 +56,7 @@ class PolicyServer:
         metadata: What a client is told when it connects.
         limits: What a client may cost.
         token: What clients must show; empty for none.
+        gather_s: A batch that is not full waits so long for the other clients.
     """
 
     def __init__(
@@ -65,11 +66,13 @@ class PolicyServer:
         metadata: Mapping[str, Any],
         limits: Limits,
         token: str = "",
+        gather_s: float = 0.0,
     ) -> None:
         self._config, self._queue, self._limits, self._token = config, queue, limits, token
         self._greeting = pack(dict(metadata))
         self._clients: set[ServerConnection] = set()
         self._answering: set[ServerConnection] = set()
+        queue.gather(gather_s, lambda: len(self._clients))
         self._failures = 0
         self._server: Server | None = None
         self._is_stopping = False

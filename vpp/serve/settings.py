@@ -42,6 +42,8 @@ class ServeSettings:
     """Likewise, CLIP's text model."""
     batch_size: int = 0
     """Requests that are answered together at most; 0: 1 on a CPU, where batches gain nothing, and 16 on a GPU."""
+    gather_ms: float = 2.0
+    """A batch that is not full waits until no request has come for so long, as long as other robots are connected."""
     num_at_once: int = 1
     """Batches that are answered at the same time; on a CPU they share its cores: 1 answers a single robot soonest,
     as many as cores answer most robots."""
@@ -58,8 +60,8 @@ class ServeSettings:
 
     def __post_init__(self) -> None:
         least = {
-            "port": 0, "batch_size": 0, "num_at_once": 1, "replicas": 1, "max_waiting": 0, "max_clients": 1,
-            "max_message_bytes": 0, "stop_timeout_s": 0,
+            "port": 0, "batch_size": 0, "gather_ms": 0, "num_at_once": 1, "replicas": 1, "max_waiting": 0,
+            "max_clients": 1, "max_message_bytes": 0, "stop_timeout_s": 0,
         }  # fmt: skip
         for name, number in least.items():
             if not getattr(self, name) >= number:

@@ -129,3 +129,29 @@ def test_an_answer_too_few_is_a_fault() -> None:
             await BatchQueue(none, 3, 1).ask(1)
 
     run(work)
+
+
+def test_those_who_ask_almost_together_are_answered_together() -> None:
+    async def work(queue: BatchQueue[int, int], doubling: Doubling) -> None:
+        doubling.may_answer.set()
+        queue.gather(60.0, lambda: 2)
+        for _ in range(2):
+            first = asyncio.create_task(queue.ask(1))
+            await asyncio.sleep(0.01)
+            assert (await queue.ask(2)).value == 4
+            assert (await first).value == 2
+        queue.gather(60.0, lambda: 4)
+        await asyncio.gather(*(queue.ask(number) for number in (3, 4, 5)))  # a full batch waits for nobody
+        assert doubling.batches == [[1, 2], [1, 2], [3, 4, 5]]
+
+    run(work)
+
+
+def test_one_who_does_not_come_is_not_waited_for() -> None:
+    async def work(queue: BatchQueue[int, int], doubling: Doubling) -> None:
+        doubling.may_answer.set()
+        queue.gather(0.001, lambda: 2)
+        assert (await queue.ask(1)).value == 2
+        assert doubling.batches == [[1]]
+
+    run(work)

@@ -12,6 +12,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt torch
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install --quiet -c constraints.txt --no-deps openpi-client  # asks for numpy<2, and runs with ours
 	touch $@
 
 demo: $(VENV)/.installed  ## the whole path on demonstrations that it records itself, into out/demo

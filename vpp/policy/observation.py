@@ -56,7 +56,11 @@ def check_observation(
     Raises:
         ObservationError: Naming the key.
     """
-    frames = torch.stack([_frames(values, IMAGES + camera, frame_size) for camera in cameras], dim=1)
+    views = [_frames(values, IMAGES + camera, frame_size) for camera in cameras]
+    if len({len(view) for view in views}) != 1:
+        found = ", ".join(f"{len(view)} of {camera}" for camera, view in zip(cameras, views, strict=True))
+        raise ObservationError(f"{IMAGES}*: expected as many pictures of every camera, found {found}")
+    frames = torch.stack(views, dim=1)
     proprio = _proprio(values, proprio_dim, len(frames)) if proprio_dim else None
     return Observation(frames, proprio, _tasks(values, len(frames)))
 
@@ -68,7 +72,7 @@ def _frames(values: Mapping[str, Any], key: str, size: int) -> torch.Tensor:
     found = f"found {str(image.dtype).removeprefix('torch.')} {list(image.shape)}"
     if image.dtype == torch.uint8 and image.shape[1:] == (size, size, 3):
         return image
-    if not image.is_floating_point() or image.shape[1:] != (3, size, size):
+    if not image.is_floating_point() or image.shape[1:] != (3, size, size) or not len(image):
         raise ObservationError(f"{expected}, {found}; resize to {size}x{size} as the training clips were")
     low, high = (float(value) for value in image.aminmax())
     if not (low >= 0 and high <= 1):  # NaN too

@@ -193,13 +193,19 @@ class VideoPredictionPolicy:
             self._tasks[task] = told = self._perception.extractor.instruct(text), goal
         return told
 
+    def chunk_noise(self, chunk: int, place: int = 0) -> torch.Tensor:
+        """Standard normal `noise_shape` that actions are drawn from, on the CPU; fresh where the sampler has no seed.
+
+        Args:
+            chunk: Number of the chunk since `reset()`, from 0.
+            place: In the batch.
+        """
+        seed = self.config.sampler.seed
+        generator = self._fresh if seed is None else sample_generator(seed, chunk, place, "acting")
+        return torch.randn(self.noise_shape, generator=generator)
+
     def _noise(self, batch: int) -> torch.Tensor:
-        """Standard normal `[B, H, A]`; with a seed a function of it, the chunk's number and the place in the batch."""
-        shape = self.noise_shape
-        if self.config.sampler.seed is None:
-            return torch.randn(batch, *shape, generator=self._fresh).to(self.device)
-        generators = [
-            sample_generator(self.config.sampler.seed, self._num_chunks, place, "acting") for place in range(batch)
-        ]
+        """Standard normal `[B, H, A]` of the next chunk."""
+        noise = torch.stack([self.chunk_noise(self._num_chunks, place) for place in range(batch)])
         self._num_chunks += 1
-        return torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(self.device)
+        return noise.to(self.device)

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from vpp.policy.batch_queue import BatchQueue
 from vpp.policy.observation import TASK
 from vpp.policy.policy import VideoPredictionPolicy
 from vpp.sim.rollout import Moment
@@ -87,7 +88,7 @@ class BatchedPolicy:
 
 
 class RequestQueue:
-    """Collects requests while all threads are busy; a thread that is free takes what waits by then.
+    """Requests of many environments, answered by several threads.
 
     Args:
         policy: Who answers.
@@ -95,42 +96,16 @@ class RequestQueue:
     """
 
     def __init__(self, policy: BatchedPolicy, num_threads: int) -> None:
-        self._policy, self._free = policy, num_threads
-        self._waiting: list[tuple[ChunkRequest, asyncio.Future[np.ndarray]]] = []
-        self._threads = ThreadPoolExecutor(max_workers=num_threads)
-        self._answering: set[asyncio.Task[None]] = set()  # the loop itself keeps no task alive
+        self._policy, self._threads = policy, ThreadPoolExecutor(max_workers=num_threads)
+        self._queue: BatchQueue[ChunkRequest, np.ndarray] = BatchQueue(self._chunks, policy.batch_size, num_threads)
 
     async def chunk(self, request: ChunkRequest) -> np.ndarray:
         """The answer `[H, A]` to a request."""
-        answer: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
-        self._waiting.append((request, answer))
-        self._dispatch()
-        return await answer
+        return (await self._queue.ask(request)).value
 
     async def run(self, work: Callable[..., _T], *arguments: Any) -> _T:
         """Has one of the threads do something else."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
-    def _dispatch(self) -> None:
-        size = self._policy.batch_size
-        while self._waiting and self._free:
-            batch, self._waiting = self._waiting[:size], self._waiting[size:]
-            self._free -= 1
-            task = asyncio.get_running_loop().create_task(self._answer(batch))
-            self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
-
-    async def _answer(self, batch: list[tuple[ChunkRequest, asyncio.Future[np.ndarray]]]) -> None:
-        try:
-            chunks = await self.run(self._policy.chunks, [request for request, _ in batch])
-        except Exception as error:  # whatever it is, those who wait have to know
-            for _, answer in batch:
-                if not answer.done():
-                    answer.set_exception(error)
-        else:
-            for (_, answer), chunk in zip(batch, chunks, strict=True):
-                if not answer.done():  # an environment that died waits no more
-                    answer.set_result(chunk)
-        finally:
-            self._free += 1
-            self._dispatch()
+    async def _chunks(self, requests: list[ChunkRequest]) -> list[np.ndarray]:
+        return await self.run(self._policy.chunks, requests)

@@ -1,8 +1,9 @@
 """Fields of KubeRay's resources with their types, and where a pod's template stands.
 
 The v1 schemas of KubeRay 1.7.0: ray-operator/config/crd/bases/ray.io_rayclusters.yaml and ray.io_rayjobs.yaml of
-github.com/ray-project/kuberay; the values of submissionMode: apis/ray/v1/rayjob_types.go. A tuple lists the values that are allowed; `POD` is a Kubernetes pod template; `MAP` has any
-names; a list holds what each of its items has. Names that cluster/kuberay.yaml has no use for are left out.
+github.com/ray-project/kuberay; the values of submissionMode: ray-operator/apis/ray/v1/rayjob_types.go. A tuple lists the
+values that are allowed; `POD` is a Kubernetes pod template; `MAP` has any names; a list holds what each of its items has.
+Names that cluster/kuberay.yaml has no use for are left out.
 """
 
 from __future__ import annotations

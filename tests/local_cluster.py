@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -35,9 +34,8 @@ class LocalCluster:
         self._ports = {"6379": str(free_port()), "8265": str(free_port())}
         config = project / "cluster" / "local-autoscaling.yaml"
         config.write_text(self._with_own_ports(config.read_text()))
-        self.start, self.submit, self.watch = map(
-            self._with_own_ports, command_blocks(ROOT / "cluster" / "README.md", "## One machine")
-        )
+        blocks = command_blocks(ROOT / "cluster" / "README.md", "## One machine")
+        self.start, self.submit, self.watch, self.stop = map(self._with_own_ports, blocks)
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         self._folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets need a short path
         self.environment |= {
@@ -46,29 +44,22 @@ class LocalCluster:
             "RAY_TMPDIR": str(self._folder),
             "RAY_USAGE_STATS_ENABLED": "0",
         }
+        self._processes: set[psutil.Process] = set()
         self._head = self._start_head()
-        self.processes: set[psutil.Process] = set()
 
     def _with_own_ports(self, text: str) -> str:
         for usual, own in self._ports.items():
             text = text.replace(usual, own)
         return text
 
-    def _start_head(self) -> subprocess.Popen[bytes]:
+    def _start_head(self) -> psutil.Process:
         options = f"--head --port={self._ports['6379']} --dashboard-port={self._ports['8265']}"
         for agent in ("ray-client-server-port", "dashboard-agent-listen-port", "metrics-export-port"):
             options += f" --{agent}={free_port()}"
         command = self.start.replace("--head", f"{options} --object-store-memory=200000000")
-        with (self._folder / "head.log").open("w") as log:
-            return subprocess.Popen(
-                ["bash", "-c", command],
-                cwd=self.project,
-                env=self.environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-            )
+        # As in a terminal, what goes to the background is a group of its own.
+        subprocess.run(["bash", "-ec", "set -m\n" + command], cwd=self.project, env=self.environment, check=True)
+        return psutil.Process(int((self.project / "out" / "ray.pid").read_text()))
 
     @property
     def token(self) -> str:
@@ -81,15 +72,15 @@ class LocalCluster:
             if done.returncode == 0:
                 return
             time.sleep(1.0)
-        raise AssertionError((self._folder / "head.log").read_text() + done.stdout)
+        raise AssertionError((self.project / "out" / "ray.log").read_text() + done.stdout)
 
     @property
     def access(self) -> str:
-        """README's line that says where the cluster is and that a token is needed."""
-        return self.submit.splitlines()[0]
+        """README's lines that say where the cluster is and that a token is needed."""
+        return "\n".join(line for line in (self.start + self.submit).splitlines() if line.startswith("export "))
 
     def run(self, command: str, *before: str) -> subprocess.CompletedProcess[str]:
-        """Runs a command as in README's second terminal; both streams in `stdout`."""
+        """Runs a command as in README's terminal; both streams in `stdout`."""
         return subprocess.run(
             ["bash", "-ec", "\n".join([*before, command])],
             cwd=self.project,
@@ -113,9 +104,10 @@ class LocalCluster:
         return [node["node_id"] for node in self.nodes() if node["state"] == "ALIVE"]
 
     def tree(self) -> list[psutil.Process]:
-        """All processes of the cluster, its worker nodes and its jobs."""
-        self.processes |= set(psutil.Process(self._head.pid).children(recursive=True))
-        return [process for process in self.processes if process.is_running()]
+        """All processes of the cluster that are alive: the head, its worker nodes, its jobs."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._processes |= {self._head, *self._head.children(recursive=True)}
+        return [process for process in self._processes if process.is_running()]
 
     def worker_raylets(self) -> list[psutil.Process]:
         """The processes that are worker nodes: the autoscaler's children."""
@@ -127,17 +119,11 @@ class LocalCluster:
                     found.append(process)
         return found
 
-    def interrupt(self) -> None:
-        """What Ctrl-C does in README's first terminal."""
-        self.tree()
-        os.killpg(self._head.pid, signal.SIGINT)
-
     def end(self) -> None:
         """Ends what is left, process by process."""
-        for process in [*self.tree(), psutil.Process(self._head.pid)]:
+        for process in self.tree():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        self._head.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

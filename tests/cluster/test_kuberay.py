@@ -4,37 +4,22 @@ from __future__ import annotations
 
 import copy
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from job_settings import SETTINGS
 from kuberay_fields import CONTAINER, MAP, POD, SPECS
 from running import ROOT
 
-from pipelines.request import PreprocessSettings
 from schemas.settings import load_settings
-from vpp.policy.import_job import ImportSettings
-from vpp.sim.collect import CollectSettings
-from vpp.sim.evaluation_request import EvaluateSettings
-from vpp.train import ablation, stage1_settings, stage2_settings
-from vpp.video.predict_job import PredictSettings
 
 kubernetes_validate = pytest.importorskip("kubernetes_validate")
 
 KUBERNETES = "1.33"
 DOCUMENTS: list[dict[str, Any]] = list(yaml.safe_load_all((ROOT / "cluster" / "kuberay.yaml").read_text()))
-SETTINGS: dict[str, tuple[type, Callable | None]] = {
-    "collect": (CollectSettings, None),
-    "preprocess": (PreprocessSettings, None),
-    "stage1": (stage1_settings.Stage1Settings, stage1_settings.preset_settings),
-    "predict": (PredictSettings, None),
-    "stage2": (stage2_settings.Stage2Settings, stage2_settings.preset_settings),
-    "ablate": (ablation.AblateSettings, ablation.preset_settings),
-    "evaluate": (EvaluateSettings, None),
-    "import_official": (ImportSettings, None),
-}
 
 
 def by_kind(kind: str) -> list[dict[str, Any]]:

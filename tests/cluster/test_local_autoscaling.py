@@ -44,7 +44,7 @@ def expected(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) ->
 
 def submit(cluster: LocalCluster) -> subprocess.Popen[str]:
     """README's submission; only its shards are smaller, so that there are many."""
-    command = cluster.submit.rstrip() + " " + " ".join(SMALL_SHARDS)
+    command = f"{cluster.access}\n{cluster.submit.rstrip()} {' '.join(SMALL_SHARDS)}"
     return subprocess.Popen(
         ["bash", "-ec", command],
         cwd=cluster.project,
@@ -135,10 +135,12 @@ def test_the_cluster_can_be_watched(cluster: LocalCluster) -> None:
         assert part.lower() in done.stdout.lower(), done.stdout
 
 
-def test_ctrl_c_ends_the_head_and_its_workers(cluster: LocalCluster) -> None:
+def test_stopping_ends_the_head_and_its_workers(cluster: LocalCluster) -> None:
     shutil.rmtree(cluster.project / "out" / "cluster", ignore_errors=True)
     job = submit(cluster)
     wait_for("a worker node", cluster.workers)
-    cluster.interrupt()
+    assert len(cluster.tree()) > 10
+    done = cluster.run(cluster.stop)
+    assert done.returncode == 0, done.stdout
     wait_for("everything to end", lambda: not cluster.tree())
     job.communicate(timeout=60)

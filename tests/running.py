@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,13 @@ def run(job: str, *arguments: object, cwd: Path) -> tuple[int, str]:
     process = start(job, *arguments, cwd=cwd)
     output, _ = process.communicate(timeout=600)
     return process.returncode, output
+
+
+def free_port() -> int:
+    """A port on which nothing listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def product_files(output: Path) -> dict[str, bytes]:

@@ -14,8 +14,8 @@ INSTALLS = re.findall(r"pip install ([^\n&]+)", DOCKERFILE.replace("\\\n", ""))
 
 def test_every_install_is_by_the_constraints_and_torch_comes_first_as_in_the_makefile() -> None:
     makefile = re.findall(r"pip install ([^\n]+)", (ROOT / "Makefile").read_text())
-    assert len(INSTALLS) == len(makefile) == 2
-    for ours, theirs in zip(INSTALLS, makefile, strict=True):
+    assert len(INSTALLS) == 2
+    for ours, theirs in zip(INSTALLS, makefile[:2], strict=True):  # what comes after is for tests alone
         assert re.sub(r"\[.*\]", "[]", ours).strip() == re.sub(r"\[.*\]", "[]", theirs).strip()
 
 

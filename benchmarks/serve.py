@@ -18,7 +18,7 @@ and then model, server and clients share its cores.
 Told are latencies as a client sees them, answers and actions per second, the mean size of batches, and what the server
 adds: the latency without the policy's own time and the time that it was busy with others. It is the time to send, to
 unpack, to check, to hand over and to pack, for clients and server together, with all that else runs on the machine:
-see `load`.
+see `load`. The processor's time of the server's process for an answer is told too, which others disturb less.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from typing import Any
 
 import measure
 import numpy as np
+import psutil
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
@@ -127,6 +128,11 @@ class Running:
         self._process.start()
         self.port: int = receiving.recv()
 
+    def cpu_s(self) -> float:
+        """Processor's time that it has spent."""
+        times = psutil.Process(self._process.pid).cpu_times()
+        return float(times.user + times.system)
+
     def end(self) -> None:
         """Ends it."""
         self._process.terminate()
@@ -193,11 +199,15 @@ def main() -> None:
     figures: dict[str, Any] = {"cpus": len(os.sched_getaffinity(0)), "model_ms": arguments.model_ms}
     for num_clients in arguments.clients:
         answers: dict[str, list[np.ndarray]] = {side: [] for side in sides}
+        spent = dict.fromkeys(sides, 0.0)
         for _ in range(arguments.rounds):
             for side, (_, _, config) in sides.items():
+                before = running[side].cpu_s()
                 answers[side].append(load(running[side].port, observation(config), num_clients, arguments.seconds))
+                spent[side] += running[side].cpu_s() - before
         for side, rounds in answers.items():
             figures |= figures_of(side, num_clients, rounds, arguments.seconds)
+            figures[f"{side}_{num_clients}_server_cpu_ms"] = spent[side] * 1000 / sum(map(len, rounds))
         loads.append(os.getloadavg()[0])
     for server in running.values():
         server.end()

@@ -76,6 +76,8 @@ class BatchQueue(Generic[_Q, _A]):
     def gather(self, gather_s: float, num_askers: Callable[[], int]) -> None:
         """Lets a batch that is not full wait for those who may ask too, until none has come for `gather_s`.
 
+        Only the last who is free waits: while others are, requests are better spread.
+
         Args:
             gather_s: 0 for no wait.
             num_askers: How many there are that ask one thing at a time; when all have asked, nothing is waited for.
@@ -123,8 +125,9 @@ class BatchQueue(Generic[_Q, _A]):
             task.add_done_callback(self._answering.discard)
 
     def _may_grow(self) -> bool:
-        could_come = self._num_askers() - self._num_answering
-        return self._gather_s > 0 and len(self._waiting) < min(self._batch_size, could_come)
+        if not self._gather_s or self._free > 1:
+            return False
+        return len(self._waiting) < min(self._batch_size, self._num_askers() - self._num_answering)
 
     async def _answer_batch(self, batch: list[_Waiting[_Q, _A]]) -> None:
         started = time.perf_counter()

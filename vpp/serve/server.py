@@ -103,14 +103,14 @@ class PolicyServer:
         assert self._server is not None
         self._is_stopping = True
         self._server.close(close_connections=False)
-        idle = [client for client in self._clients if client not in self._answering]
-        await asyncio.gather(*(self._say_goodbye(client) for client in idle))
+        idle = self._clients - self._answering
+        goodbyes = [asyncio.ensure_future(self._say_goodbye(client)) for client in idle]
         deadline = time.monotonic() + timeout_s
         while self._clients and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
-        for client in list(self._clients):
+        for client in self._clients:
             client.transport.abort()
-        await self._server.wait_closed()
+        await asyncio.gather(*goodbyes, self._server.wait_closed())
 
     # --- plain HTTP -----------------------------------------------------------------------------------
 

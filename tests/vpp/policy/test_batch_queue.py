@@ -147,6 +147,16 @@ def test_those_who_ask_almost_together_are_answered_together() -> None:
     run(work)
 
 
+def test_requests_are_spread_while_several_are_free() -> None:
+    async def work(queue: BatchQueue[int, int], doubling: Doubling) -> None:
+        doubling.may_answer.set()
+        queue.gather(60.0, lambda: 3)
+        await asyncio.gather(*(queue.ask(number) for number in (1, 2, 3)))
+        assert doubling.batches == [[1], [2, 3]]
+
+    run(work, num_at_once=2)
+
+
 def test_one_who_does_not_come_is_not_waited_for() -> None:
     async def work(queue: BatchQueue[int, int], doubling: Doubling) -> None:
         doubling.may_answer.set()

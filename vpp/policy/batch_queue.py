@@ -112,8 +112,8 @@ class BatchQueue(Generic[_Q, _A]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        loop = asyncio.get_running_loop()
         while self._waiting and self._free:
+            loop = asyncio.get_running_loop()
             if not has_gathered and self._may_grow():
                 self._timer = loop.call_later(self._gather_s, self._dispatch, True)
                 return

@@ -15,10 +15,15 @@ costs no processor's time, and its batches are free, as those of a GPU are only 
 shows is what the servers add, not what a policy takes. With `--policy`, ours serves that policy on this machine too,
 and then model, server and clients share its cores.
 
-Told are latencies as a client sees them, answers and actions per second, the mean size of batches, and what the server
-adds: the latency without the policy's own time and the time that it was busy with others. It is the time to send, to
-unpack, to check, to hand over and to pack, for clients and server together, with all that else runs on the machine:
-see `load`. The processor's time of the server's process for an answer is told too, which others disturb less.
+Told are latencies as a client sees them, answers and actions per second, the mean size of batches, and what is added to
+the policy's own time and the time that it was busy with others:
+
+- `server_added`: by the server, from the arrival of a message until its answer is sent: unpack, check, hand over, pack
+- `added`: by all, as a client sees it: packing, the way there and back and unpacking too
+
+Both depend on what else runs on the machine (`load`), and on how deep the processor sleeps between two requests: a
+machine with some load adds less than an idle one. The processor's time of the server's process for an answer is told
+too.
 """
 
 from __future__ import annotations
@@ -93,15 +98,19 @@ def serve_plain(ready: Connection, model_s: float) -> None:
 
     async def handle(client: ServerConnection) -> None:
         await client.send(pack(metadata(CONFIG, "")))
+        total_ms = 0.0
         try:
             async for message in client:
+                arrived = time.perf_counter()
                 assert isinstance(message, bytes)
                 assert unpack(message)
                 started = time.perf_counter()
                 time.sleep(model_s)
                 timing = {"infer_ms": (time.perf_counter() - started) * 1000, "wait_ms": 0.0, "batch": 1}
+                timing["prev_total_ms"] = total_ms
                 actions = np.zeros((NUM_ACTIONS, ACTION_DIM), np.float32)
                 await client.send(pack({"actions": actions, "server_timing": timing}))
+                total_ms = (time.perf_counter() - arrived) * 1000
         except ConnectionClosed:
             pass
 
@@ -140,19 +149,26 @@ class Running:
 
 
 def load(port: int, seen: dict[str, Any], num_clients: int, seconds: float) -> np.ndarray:
-    """Asks with so many clients at once; a row an answer: latency, policy's time, wait for it (ms), batch, actions."""
+    """Asks with so many clients at once.
+
+    Returns:
+        A row for each answer: its latency, the policy's time and the wait for it, size of its batch, number of actions,
+        and what the server added to the answer before; times in ms.
+    """
     begin, rows = threading.Barrier(num_clients), [[] for _ in range(num_clients)]  # type: ignore[var-annotated]
 
     def ask(number: int) -> None:
         with PolicyClient(port=port) as client:
-            client.infer(seen)
+            before = client.infer(seen)["server_timing"]
             begin.wait()
             end = time.perf_counter() + seconds
             while (started := time.perf_counter()) < end:
                 answer = client.infer(seen)
                 latency, timing = (time.perf_counter() - started) * 1000, answer["server_timing"]
+                server_added = timing["prev_total_ms"] - before["infer_ms"] - before["wait_ms"]
+                before = timing
                 row = latency, timing["infer_ms"], timing["wait_ms"], timing["batch"], len(answer["actions"])
-                rows[number].append(row)
+                rows[number].append((*row, server_added))
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(num_clients)]
     for thread in threads:
@@ -165,13 +181,14 @@ def load(port: int, seen: dict[str, Any], num_clients: int, seconds: float) -> n
 def figures_of(side: str, num_clients: int, rounds: Sequence[np.ndarray], seconds: float) -> dict[str, Any]:
     """Of all rounds of a side together."""
     answers = np.concatenate(rounds)
-    latency, infer, wait, batch, actions = answers.T
+    latency, infer, wait, batch, actions, server_added = answers.T
     name, spent_s = f"{side}_{num_clients}", seconds * len(rounds)
     figures: dict[str, Any] = {f"{name}_answers": len(answers)}
     figures |= {f"{name}_latency_p{p}_ms": float(np.percentile(latency, p)) for p in (50, 99)}
     figures[f"{name}_actions_per_s"] = float(actions.sum() / spent_s)
     if side != "plain" or num_clients == 1:  # what the others wait for, plain does not tell
-        figures |= {f"{name}_added_p{p}_ms": float(np.percentile(latency - infer - wait, p)) for p in (50, 99)}
+        for what, added in (("server_added", server_added), ("added", latency - infer - wait)):
+            figures |= {f"{name}_{what}_p{p}_ms": float(np.percentile(added, p)) for p in (50, 99)}
     if side != "plain":
         figures[f"{name}_mean_batch"] = float(len(answers) / (1 / batch).sum())
     return figures

@@ -20,7 +20,7 @@ from pipelines.frames import FrameResizer, is_blank
 from pipelines.manifest_rows import Members, planned_row, statistics, turned_away
 from pipelines.sources.source import NumberedFrame, Source
 from schemas.clip import PlannedSample, PlannedShard
-from schemas.encoder import LATENT_SHAPE
+from schemas.encoder import latent_shape
 from schemas.episode import Episode
 from schemas.errors import DataError
 from schemas.shard import ACTIONS_NPY, LATENTS_NPY, PROPRIO_NPY, VIDEO
@@ -86,7 +86,7 @@ def _clips(
         by_camera[clip.camera].append(clip)
     for camera, clips in by_camera.items():
         try:
-            latents, note = _source_latents(source, episode, camera) if take_over_latents else (None, "")
+            latents, note = _source_latents(source, episode, camera, video) if take_over_latents else (None, "")
             frames = source.frames(episode, camera, _all_indices(clips))
             for clip, gathered in _gather(clips, frames, FrameResizer(video.frame_size)):
                 row = planned_row("clips", dataset, episode, clip)
@@ -99,18 +99,24 @@ def _clips(
     return made
 
 
-def _source_latents(source: Source, episode: Episode, camera: str) -> tuple[np.ndarray | None, str]:
+def _source_latents(
+    source: Source, episode: Episode, camera: str, video: VideoSettings
+) -> tuple[np.ndarray | None, str]:
     """Latents that the source brings, or why they are not taken: the video is as good without.
 
     Raises:
         DataError: `unsafe_pickle`: nothing of an episode with a hostile file is taken.
     """
     try:
-        return source.latents(episode, camera), ""
+        latents = source.latents(episode, camera)
     except DataError as error:
         if error.reason == "unsafe_pickle":
             raise
         return None, f"latents not taken over: {error}"
+    expected = latent_shape(video.frame_size)
+    if latents is not None and latents.shape[1:] != expected:
+        return None, f"latents not taken over: expected {expected} for stored frames, found {latents.shape[1:]}"
+    return latents, ""
 
 
 def _clip(
@@ -189,7 +195,7 @@ def _trajectory(
             frames = _whole(source.frames(episode, camera, range(planned.start, planned.end)), resize)
             fps = episode.fps if _SLOWEST_FPS <= episode.fps <= _FASTEST_FPS else _DEFAULT_FPS
             members.append((f"{camera}.{VIDEO}", encode_video(frames, video, fps, video.keyframe_every)))
-            latents, note = _source_latents(source, episode, camera) if take_over_latents else (None, "")
+            latents, note = _source_latents(source, episode, camera, video) if take_over_latents else (None, "")
             row["detail"] = note or row.get("detail", "")
             if latents is not None:
                 all_latents.append((f"{camera}.{LATENTS_NPY}", latents_npy(latents[planned.start : planned.end])))
@@ -211,8 +217,7 @@ def _checked(name: str, values: np.ndarray) -> np.ndarray:
 
 
 def latents_npy(latents: np.ndarray) -> bytes:
-    """Scaled latents `[T, 4, 32, 32]` as they are stored: float16 in NumPy's format."""
-    assert latents.shape[1:] == LATENT_SHAPE
+    """Scaled latents `[T, 4, h, w]` as they are stored: float16 in NumPy's format."""
     return npy(latents.astype(np.float16))
 
 

@@ -15,7 +15,7 @@ _FRAMES_AT_ONCE = 16  # fixed, and counted from the start of each video: the bat
 
 
 def add_latents(samples: list[Sample], codec: LatentCodec) -> list[Sample]:
-    """Encodes every stored video of the samples that have no latents yet: float16 `[T, 4, 32, 32]`."""
+    """Encodes every stored video of the samples that have no latents yet: float16 `[T, 4, h, w]`."""
     for sample in samples:
         if not sample.latents_taken_over:
             sample.members += [

@@ -21,6 +21,15 @@ LATENT_SHAPE = (4, 32, 32)
 """Shape of the SVD VAE's latents of one 256x256 frame."""
 
 
+def latent_shape(frame_size: int) -> tuple[int, int, int]:
+    """Shape of the latents of a square frame of so many pixels.
+
+    >>> latent_shape(256) == LATENT_SHAPE
+    True
+    """
+    return (LATENT_SHAPE[0], frame_size // 8, frame_size // 8)
+
+
 class TextEncoder(Protocol):
     """CLIP's text encoder, frozen.
 

@@ -184,9 +184,9 @@ def run_job(main: Callable[[], int | None]) -> None:
     try:
         code = main() or 0
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"error: {error}\n")
         code = 2
     except KeyboardInterrupt:
-        print("interrupted: what is done is kept, the same command continues", file=sys.stderr)  # noqa: T201
+        sys.stderr.write("interrupted: what is done is kept, the same command continues\n")
         code = 130
     sys.exit(code)

@@ -155,7 +155,7 @@ def test_the_jobs_command_line_is_one_that_it_takes(name: str) -> None:
     assert job["clusterSelector"] == {"ray.io/cluster": by_kind("RayCluster")[0]["metadata"]["name"]}
     python, script, *arguments = shlex.split(job["entrypoint"])
     section = Path(script).stem
-    assert (python, script) == ("python", f"/home/ray/vpp/jobs/{section}.py")
+    assert (python, script) == ("python", f"/opt/vpp/jobs/{section}.py")
     assert (ROOT / "jobs" / f"{section}.py").is_file()
     assert section == name.replace("-", "_")
     if section in SETTINGS:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import run, start
+from running import free_port, run, start
 from tiny_policy import NUM_ACTIONS, write_policy
 
 from vpp.policy.policy import VideoPredictionPolicy
@@ -32,9 +32,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture

@@ -158,6 +158,9 @@ def test_latents_of_the_source_are_taken_over_frame_by_frame(tmp_path: Path, vid
         assert (latents.shape, latents.dtype) == ((16, 4, 32, 32), np.float16)
         assert latents[:, 0, 0, 0].tolist() == sample.row["frame_indices"]
     assert all(len(sample.members) == 1 for sample in decode_shard(shard, VideoFolder(), VideoSettings(), False))
+    for sample in decode_shard(shard, VideoFolder(), VideoSettings(frame_size=128)):
+        assert len(sample.members) == 1
+        assert sample.row["detail"].endswith("expected (4, 16, 16) for stored frames, found (4, 32, 32)")
 
 
 @pytest.mark.parametrize(("reason", "is_kept"), [("latents_not_aligned", True), ("unsafe_pickle", False)])

@@ -56,10 +56,15 @@ class VideoFormer(nn.Module):
         num_features: Channels of a feature token, C.
         num_frames: Frames of the features, T.
         num_tokens: Feature tokens of a frame over all views, N; needed with `token_positions`.
+
+    Raises:
+        ValueError: If tokens are to have positions and it is not told how many there are.
     """
 
     def __init__(self, config: VideoFormerConfig, num_features: int, num_frames: int, num_tokens: int = 0) -> None:
         super().__init__()
+        if config.token_positions and num_tokens < 1:
+            raise ValueError(f"token_positions: expected num_tokens of at least 1, found {num_tokens}")
         self.config, self.num_features, self.num_frames = config, num_features, num_frames
         width = config.width
         self.token_positions = nn.Parameter(torch.zeros(num_tokens, width)) if config.token_positions else None

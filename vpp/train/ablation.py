@@ -180,9 +180,8 @@ def interval_95(values: Sequence[float]) -> float:
 
 
 def _evaluation(settings: AblateSettings, url: str) -> EvaluateSettings:
-    return replace(
-        settings.evaluate, policy=url, output=join(url, "evaluate"), episodes=settings.evaluate_episodes
-    )  # fmt: skip
+    episodes = settings.evaluate_episodes
+    return replace(settings.evaluate, policy=url, output=join(url, "evaluate"), episodes=episodes)
 
 
 def _success(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

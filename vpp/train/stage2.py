@@ -231,10 +231,11 @@ def _train(settings: Stage2Settings, plan: _Plan, worker: Worker) -> Outcome:
 
 def _feature_cache(settings: Stage2Settings, plan: _Plan, data: PolicyData) -> FeatureCache:
     told = {name: plan.fixed[name] for name in ("data", "video_model_hash", "codec", "features", "cameras")}
-    told |= {"precision": settings.train.precision, "num_actions": settings.loading.num_actions}
+    told |= {"precision": settings.train.precision}
     key = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
     num_used = len(data.train) + min(settings.validation.num_windows, len(data.held_out))
-    return FeatureCache(settings.feature_folder or _own_feature_folder(settings), key, len(data.index), num_used)
+    shape = (len(data.index), plan.config.num_frames, plan.config.num_tokens, plan.config.num_features)
+    return FeatureCache(settings.feature_folder or _own_feature_folder(settings), key, shape, num_used)
 
 
 def _own_feature_folder(settings: Stage2Settings) -> str:

@@ -108,7 +108,8 @@ def predict(settings: PredictSettings) -> dict[str, Any]:
     has_other_view = (described.denoiser if described else settings.model).image_condition
     _check_other_view(settings, has_other_view)
     if settings.image:
-        scenes = [picture_scene(settings.image, settings.text, settings.other_view)]
+        frame_size = (described or ModelDescription()).frame_size
+        scenes = [picture_scene(settings.image, settings.text, settings.other_view, frame_size)]
     else:
         scenes = clip_scenes(settings.data, settings.clip, settings.text, has_other_view)
     i3d = load_i3d(settings.i3d) if settings.i3d else None

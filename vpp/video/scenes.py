@@ -24,8 +24,8 @@ class Scene:
     Attributes:
         name: What its files are called.
         text: The caption.
-        frames: RGB uint8 `[T, 256, 256, 3]`: the first frame alone, or all where the truth is known.
-        other_view: RGB uint8 `[256, 256, 3]`: the first frame from another camera; None without an image condition.
+        frames: RGB uint8 `[T, S, S, 3]`: the first frame alone, or all where the truth is known.
+        other_view: RGB uint8 `[S, S, 3]`: the first frame from another camera; None without an image condition.
     """
 
     name: str
@@ -34,22 +34,23 @@ class Scene:
     other_view: torch.Tensor | None = None
 
 
-def picture_scene(image: str, text: str, other_view: str = "") -> Scene:
-    """A picture of any size, and perhaps one from another camera, stretched to 256x256 as clips are.
+def picture_scene(image: str, text: str, other_view: str = "", frame_size: int = FRAME_SIZE_PX) -> Scene:
+    """A picture of any size, and perhaps one from another camera, stretched to a square as clips are.
 
     Args:
         image: File or URL.
         text: The caption.
         other_view: File or URL of the other camera's picture; empty for none.
+        frame_size: Height and width in pixels of the frames that the model was trained on.
 
     Raises:
         UsageError: If there is no file or it is no picture.
     """
-    other = _read_picture("--other-view", other_view) if other_view else None
-    return Scene("prediction", text, _read_picture("--image", image)[None], other)
+    other = _read_picture("--other-view", other_view, frame_size) if other_view else None
+    return Scene("prediction", text, _read_picture("--image", image, frame_size)[None], other)
 
 
-def _read_picture(option: str, url: str) -> torch.Tensor:
+def _read_picture(option: str, url: str, size: int) -> torch.Tensor:
     try:
         picture = Image.open(io.BytesIO(read_bytes(url))).convert("RGB")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
@@ -57,9 +58,9 @@ def _read_picture(option: str, url: str) -> torch.Tensor:
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         detail = " ".join(str(error).split())
         raise UsageError(f"{option} {url}: expected a picture, cannot read it: {detail}") from error
-    shrinks = min(picture.size) >= FRAME_SIZE_PX
+    shrinks = min(picture.size) >= size
     resample = Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC  # as clips are resized
-    return torch.from_numpy(np.array(picture.resize((FRAME_SIZE_PX, FRAME_SIZE_PX), resample)))
+    return torch.from_numpy(np.array(picture.resize((size, size), resample)))
 
 
 def clip_scenes(data: str, clip_ids: Sequence[str], text: str = "", has_other_view: bool = False) -> list[Scene]:

@@ -14,16 +14,16 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ResponseStreamingError
-from running import ROOT
-from s3 import S3Server
-from s3fs import S3FileSystem
-
 from chaos.checks import Damage
 from chaos.disturb import Injection, PhaseResult
 from chaos.faults import KINDS, PHASES, by_kind, draw_faults
 from chaos.full_disk import FullDisk
 from chaos.store_proxy import CODES, Ailment, StoreProxy
 from chaos.table import as_text, as_values, is_well
+from running import ROOT
+from s3 import S3Server
+from s3fs import S3FileSystem
+
 from schemas.storage import read_bytes, write_bytes
 from schemas.store_faults import is_passing_fault
 

@@ -43,9 +43,7 @@ def _outcome(results: Sequence[PhaseResult]) -> dict[str, list[int]]:
         "faults after which it was run again": [len(result.injections) - _ridden_out(result) for result in results],
         "seconds": [round(result.seconds) for result in results],
     }
-    return by_name | {
-        name: [getattr(result.damage, name) for result in results] for name in _COUNTS
-    }
+    return by_name | {name: [getattr(result.damage, name) for result in results] for name in _COUNTS}
 
 
 def _ridden_out(result: PhaseResult) -> int:

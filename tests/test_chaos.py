@@ -164,7 +164,7 @@ def test_the_table_counts_faults_and_any_damage_is_not_well() -> None:
 def test_a_few_faults_change_nothing(tmp_path: Path) -> None:
     pytest.importorskip("metaworld")
     command = [sys.executable, "-m", "chaos", "--output", str(tmp_path / "out"), "--faults", "2", "--size", "3"]
-    command += ["--training-steps", "8"]
+    command += ["--training-steps", "9"]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr

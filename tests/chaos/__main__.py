@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -26,10 +27,11 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("out/chaos"), help="made anew")
     parser.add_argument("--faults", type=int, default=13, help="of each phase")
     parser.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES)
-    parser.add_argument("--training-steps", type=int, default=40)
+    parser.add_argument("--training-steps", type=int, default=24)
     parser.add_argument("--size", type=int, default=12, help="source episodes, and episodes of a task in evaluation")
     parser.add_argument("--hang-s", type=float, default=300.0, help="a job that finishes nothing for so long hangs")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that nothing is left running
     folder = arguments.output.resolve()
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "logs").mkdir(parents=True)

@@ -216,6 +216,7 @@ class _Run:
         self._site.disk.clear()
 
     def _start(self) -> None:
+        self._site.disk.clear("vpp-*")  # what a killed command had staged, as a cleaner of temporary files would
         environment = self._site.environment(self._site.proxy.port)
         command = [*self._phase.command, "--output", f"s3://{BUCKET}/{self._output.name}"]
         log = self._site.folder / "logs" / f"{self._output.name}.log"

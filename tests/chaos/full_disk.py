@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-_SIZE_MB = 192
+_SIZE_MB = 512
 _PIECE = bytes(1 << 20)
 
 
@@ -60,9 +60,9 @@ class FullDisk:
         """Gives the space back."""
         self._ballast.unlink(missing_ok=True)
 
-    def clear(self) -> None:
+    def clear(self, pattern: str = "*") -> None:
         """Removes what killed processes left behind."""
-        for path in self.folder.iterdir():
+        for path in self.folder.glob(pattern):
             shutil.rmtree(path, ignore_errors=True)
 
 

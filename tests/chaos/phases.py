@@ -16,8 +16,9 @@ from video_model import write_video_model
 BUCKET = "chaos"
 _URL = f"s3://{BUCKET}"
 
+_EVERY = 3  # steps from one checkpoint to the next
 _LOOP = (
-    "--preset tiny --train.batch-size 4 --train.micro-batch-size 2 --train.precision fp32 --train.checkpoint-every 2 "
+    f"--preset tiny --train.batch-size 4 --train.micro-batch-size 2 --train.precision fp32 --train.checkpoint-every {_EVERY} "
     "--train.log-every 1 --train.validate-every 0 --loading.mixture drawers=0.6,blocks=0.4 "
     "--loading.validation-fraction 0 --workers.num-workers 1 --workers.cpus-per-worker 1"
 )
@@ -40,7 +41,7 @@ class Phase:
     finished: tuple[str, ...]
 
     def progress(self, output: Path) -> int:
-        """How many files of the finished kinds were ever there, as far as names tell: steps are counted, not kept."""
+        """How many files of these kinds the job has finished, also where it has removed them since."""
         found = 0
         for pattern in self.finished:
             with contextlib.suppress(FileNotFoundError):  # a folder that goes while it is looked at
@@ -51,7 +52,7 @@ class Phase:
 def _count(output: Path, pattern: str) -> int:
     paths = list(output.glob(pattern))
     if pattern.startswith("checkpoints/"):  # old ones are removed
-        return max((int(path.parent.name.removeprefix("step_")) for path in paths), default=0)
+        return max((int(path.parent.name.removeprefix("step_")) for path in paths), default=0) // _EVERY
     return len(paths)
 
 

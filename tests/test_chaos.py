@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
+import psutil
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ResponseStreamingError
 from chaos.checks import Damage
 from chaos.disturb import Injection, PhaseResult
 from chaos.faults import KINDS, PHASES, by_kind, draw_faults
-from chaos.full_disk import FullDisk
+from chaos.full_disk import FullDisk, allow_writing, forbid_writing
 from chaos.store_proxy import CODES, Ailment, StoreProxy
 from chaos.table import as_text, as_values, is_well
 from running import ROOT
@@ -143,6 +144,34 @@ def test_a_full_disk_takes_nothing_more_until_it_is_freed() -> None:
         disk.free()
         (disk.folder / "more").write_bytes(bytes(10))
     assert not disk.folder.exists()
+
+
+WRITER = """
+import sys
+for line in sys.stdin:
+    try:
+        with open(line.strip(), "w") as handle:
+            handle.write("x")
+        print("written", flush=True)
+    except OSError as error:
+        print("refused", flush=True)
+"""
+
+
+@pytest.mark.skipif(not FullDisk.can_limit, reason="this system limits no running process")
+def test_a_limit_on_files_stands_for_a_full_disk(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as writer:
+        assert writer.stdin
+        assert writer.stdout
+        answers = []
+        for change in (lambda _: None, forbid_writing, allow_writing):
+            change([psutil.Process(writer.pid)])
+            writer.stdin.write(f"{tmp_path / 'file'}\n")
+            answers.append(writer.stdout.readline().strip())
+        writer.stdin.close()
+    assert answers == ["written", "refused", "written"]
 
 
 def test_the_table_counts_faults_and_any_damage_is_not_well() -> None:

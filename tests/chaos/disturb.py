@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+import psutil
 from s3 import S3Server
 
 from chaos.checks import CHECKS, Damage, check_checkpoints
 from chaos.faults import TOLD, Fault
-from chaos.full_disk import FullDisk
+from chaos.full_disk import FullDisk, allow_writing, forbid_writing
 from chaos.phases import BUCKET, Phase
 from chaos.processes import Job
 from chaos.store_proxy import Ailment, Answer, StoreProxy
@@ -94,13 +95,17 @@ class PhaseResult:
 class _Lasting:
     """A fault that goes on for a while."""
 
-    def __init__(self, injection: Injection, site: Site) -> None:
+    def __init__(self, injection: Injection, site: Site, job: Job) -> None:
         self.injection = injection
+        self._limited: list[psutil.Process] = []
         self._fault, self._site = injection.fault, site
         self._answered_before = site.proxy.answered[self._fault.kind]
         self._until = time.monotonic() + self._fault.duration_s
         if self._fault.kind == "server":
             site.server.stop(signal_number=9)
+        elif self._fault.kind == "full_disk" and site.disk.why_not:
+            self._limited = job.python_processes()
+            injection.target = f"files of {forbid_writing(self._limited)} processes limited"
         elif self._fault.kind == "full_disk":
             injection.target = f"{site.disk.fill() >> 20} MB taken"
         else:
@@ -121,6 +126,7 @@ class _Lasting:
             self.injection.target = f"away for {self._fault.duration_s:g} s"
         elif self._fault.kind == "full_disk":
             self._site.disk.free()
+            allow_writing(self._limited)
             self.injection.target += f" for {self._fault.duration_s:g} s"
         else:
             self._site.proxy.recover()
@@ -145,7 +151,8 @@ class Disturbance:
     ) -> None:
         self._phase, self._site, self._truth, self._say = phase, site, truth, say
         self._result = PhaseResult(phase.name)
-        self._left_out = [fault for fault in faults if fault.kind == "full_disk" and site.disk.why_not]
+        no_disk = site.disk.why_not and not site.disk.can_limit
+        self._left_out = [fault for fault in faults if fault.kind == "full_disk" and no_disk]
         self._pending = deque(fault for fault in faults if fault not in self._left_out)
         self._count = len(faults)
         self._began = time.monotonic()
@@ -252,7 +259,7 @@ class _Run:
         elif fault.kind == "raylet":
             injection.target = job.kill_raylet(rng)
         else:
-            self._lasting = _Lasting(injection, self._site)
+            self._lasting = _Lasting(injection, self._site, job)
         if not injection.target and not self._lasting:
             return  # no such process yet
         self._of._pending.popleft()

@@ -1,6 +1,7 @@
 """A small disk for what jobs stage and Ray writes and spills, which can be filled to the last byte.
 
-It is a tmpfs, which only root may mount; elsewhere there is none, and `why_not` says so.
+It is a tmpfs, which only root may mount. Elsewhere a limit on the size of files stands for it, as far as a system has
+one for running processes (Linux): what a process writes then fails in the same way.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+
+import psutil
 
 _SIZE_MB = 512
 _PIECE = bytes(1 << 20)
@@ -23,7 +27,10 @@ class FullDisk:
     Attributes:
         folder: For `TMPDIR` and Ray's files; a plain folder where nothing could be mounted.
         why_not: Why the disk cannot be filled; empty where it can.
+        can_limit: Whether the files of running processes can be limited in its place.
     """
+
+    can_limit = hasattr(psutil, "RLIMIT_FSIZE")
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="chaos-"))  # Ray's sockets need a short path
@@ -64,6 +71,28 @@ class FullDisk:
         """Removes what killed processes left behind."""
         for path in self.folder.glob(pattern):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def forbid_writing(processes: Iterable[psutil.Process]) -> int:
+    """Lets no write to a file of these processes succeed; returns how many processes took it.
+
+    They have to ignore SIGXFSZ, as Python does.
+    """
+    return sum(_limit_files(process, 0) for process in processes)
+
+
+def allow_writing(processes: Iterable[psutil.Process]) -> None:
+    """Takes the limit away."""
+    for process in processes:
+        _limit_files(process, psutil.RLIM_INFINITY)
+
+
+def _limit_files(process: psutil.Process, num_bytes: int) -> bool:
+    with contextlib.suppress(psutil.Error):
+        _, hard = process.rlimit(psutil.RLIMIT_FSIZE)
+        process.rlimit(psutil.RLIMIT_FSIZE, (num_bytes if num_bytes >= 0 else hard, hard))
+        return True
+    return False
 
 
 class _NoSpace(Exception):

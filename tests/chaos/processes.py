@@ -59,6 +59,10 @@ class Job:
         """Kills the node; returns its name, empty if there is none yet."""
         return _kill_one([process for process in self._alive() if _name(process) == "raylet"], rng)
 
+    def python_processes(self) -> list[psutil.Process]:
+        """The driver and Ray's workers."""
+        return [each for each in self._alive() if each.pid == self._process.pid or _is_worker(_name(each))]
+
     def end(self, wait_s: float = 0.0) -> None:
         """Ends what is left of it, process by process, after waiting for it to go by itself."""
         deadline = time.monotonic() + wait_s

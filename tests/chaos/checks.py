@@ -117,19 +117,20 @@ def check_checkpoints(output: Path) -> Damage:
 def check_evaluation(output: Path, truth: Path) -> Damage:
     """Rows without what depends on the clock and on luck, and videos."""
     found, expected = _rows(output), _rows(truth)
-    damage = _compare(Counter(found), Counter(expected))
-    different = [name for name in expected if name in found and found[name] != expected[name]]
-    damage.notes += [f"episode {name}: {found[name]}" for name in different[:5]]
-    videos = sorted(path.name for path in (truth / "videos").iterdir())
-    unlike = [name for name in videos if _content(output / "videos" / name) != (truth / "videos" / name).read_bytes()]
-    damage.notes += [f"video {name} is not as undisturbed" for name in unlike[:5]]
-    damage.differing = len(different) + len(unlike)
+    damage = _compare(Counter(name for name, _ in found), Counter(name for name, _ in expected))
+    wanted = dict(expected)
+    different = [f"episode {name}: {row}" for name, row in found if name in wanted and row != wanted[name]]
+    for video in sorted((truth / "videos").iterdir()):
+        if _content(output / "videos" / video.name) != video.read_bytes():
+            different.append(f"video {video.name} is not as undisturbed")
+    damage.differing = len(different)
+    damage.notes += different[:5]
     return damage
 
 
-def _rows(output: Path) -> dict[str, str]:
+def _rows(output: Path) -> list[tuple[str, str]]:
     rows = read_rows(str(output), sorted(finished_episodes(str(output))))
-    return {f"{row.number}.{row.position}": str(replace(row, seconds=0.0, attempts=0)) for row in rows}
+    return [(f"{row.number}.{row.position}", str(replace(row, seconds=0.0, attempts=0))) for row in rows]
 
 
 CHECKS = {

@@ -100,7 +100,8 @@ class _Lasting:
         self._limited: list[psutil.Process] = []
         self._fault, self._site = injection.fault, site
         self._answered_before = site.proxy.answered[self._fault.kind]
-        self._until = time.monotonic() + self._fault.duration_s
+        self._began = time.monotonic()
+        self._until = self._began + self._fault.duration_s
         if self._fault.kind == "server":
             site.server.stop(signal_number=9)
         elif self._fault.kind == "full_disk" and site.disk.why_not:
@@ -115,19 +116,20 @@ class _Lasting:
     def num_answered(self) -> int:
         return self._site.proxy.answered[self._fault.kind] - self._answered_before
 
-    def is_over(self) -> bool:
-        """An ailing store ails until it was asked."""
-        return time.monotonic() >= self._until and (not self._fault.share or self.num_answered > 0)
+    def is_over(self, is_running: bool) -> bool:
+        """An ailing store ails until a job that runs has asked it."""
+        may_wait = is_running and self._fault.share and not self.num_answered
+        return time.monotonic() >= self._until and not may_wait
 
     def end(self) -> bool:
         """Puts things right; returns whether the fault met anything."""
         if self._fault.kind == "server":
             self._site.server.start()
-            self.injection.target = f"away for {self._fault.duration_s:g} s"
+            self.injection.target = f"away for {time.monotonic() - self._began:.1f} s"
         elif self._fault.kind == "full_disk":
             self._site.disk.free()
             allow_writing(self._limited)
-            self.injection.target += f" for {self._fault.duration_s:g} s"
+            self.injection.target += f" for {time.monotonic() - self._began:.1f} s"
         else:
             self._site.proxy.recover()
             self.injection.target = f"{self.num_answered} requests, {self._fault.share:.0%} of them all"
@@ -171,11 +173,17 @@ class Disturbance:
                 run.clean_up()
             if not is_complete:
                 break
-            result.damage.add(CHECKS[self._phase.name](output, self._truth))
+            result.damage.add(self._check(output))
             if not result.damage.is_none:
                 break
         result.seconds = time.monotonic() - self._began
         return result
+
+    def _check(self, output: Path) -> Damage:
+        try:
+            return CHECKS[self._phase.name](output, self._truth)
+        except Exception as error:  # whatever cannot be read is damage
+            return Damage(differing=1, notes=[f"{output.name} cannot be compared: {type(error).__name__}: {error}"])
 
 
 class _Run:
@@ -199,7 +207,7 @@ class _Run:
             time.sleep(_POLL_S)
             self._look()
             code = self._jobs[-1].exit_code()
-            if self._lasting and (self._lasting.is_over() or code == 0):
+            if self._lasting and (code == 0 or self._lasting.is_over(is_running=code is None)):
                 self._end_lasting()
             if code == 0:
                 return True
@@ -290,7 +298,8 @@ class _Run:
         if not self._is_disturbed:
             self._wrong(f"the command ended with {code} though nothing was done to it")
             return False
-        self._result.injections[-1].exit_code = code
+        if self._result.injections:
+            self._result.injections[-1].exit_code = code
         if code > 0 and self._phase.name.startswith("stage"):
             self._jobs[-1].end(_ORPHANS_S)
             self._result.damage.add(check_checkpoints(self._output))

@@ -180,6 +180,8 @@ class Disturbance:
         return result
 
     def _check(self, output: Path) -> Damage:
+        for left_over in output.rglob(".rclone_temp_put_*"):  # of a server that was killed; it lists none of them
+            left_over.unlink()
         try:
             return CHECKS[self._phase.name](output, self._truth)
         except Exception as error:  # whatever cannot be read is damage

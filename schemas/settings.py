@@ -21,6 +21,7 @@ import tyro
 import yaml
 
 from schemas.errors import UsageError
+from schemas.store_faults import is_passing_fault
 
 CONFIG_FILE = "vpp.yaml"
 
@@ -189,4 +190,12 @@ def run_job(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: what is done is kept, the same command continues\n")
         code = 130
+    except Exception as error:
+        if not is_passing_fault(error):
+            raise
+        words = " ".join(str(error).split())
+        sys.stderr.write(
+            f"stopped: {type(error).__name__}: {words}; what is done is kept, the same command continues\n"
+        )
+        code = 1
     sys.exit(code)

@@ -235,9 +235,19 @@ def write_file(url: str, retry_for_s: float = 0.0) -> Iterator[IO[bytes]]:
 
 
 def write_bytes(url: str, data: bytes, retry_for_s: float = 0.0) -> None:
-    """Writes a small file, complete or absent; `retry_for_s` as for `write_file`."""
-    with write_file(url, retry_for_s) as handle:
-        handle.write(data)
+    """Writes a small file, complete or absent.
+
+    Args:
+        url: The file.
+        data: All of it.
+        retry_for_s: For how long the writing is begun again when the store has passing faults or the disk is full.
+    """
+
+    def write() -> None:
+        with write_file(url) as handle:
+            handle.write(data)
+
+    retry_passing_faults(write, f"writing {url}", retry_for_s)
 
 
 def remove_file(url: str) -> None:

@@ -21,6 +21,7 @@ import ray.train
 import ray.train.collective
 import ray.train.torch
 import torch
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
@@ -121,7 +122,7 @@ def run_on_workers(
 
     Raises:
         UsageError: What a worker raised.
-        TrainingFailed: If workers failed more often than allowed, or with an error of ours.
+        TrainingFailed: If workers failed more often than allowed, with an error of ours, or out of the driver's sight.
     """
     start_ray()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -143,16 +144,20 @@ def run_on_workers(
         torch_config=ray.train.torch.TorchConfig(timeout_s=settings.timeout_s),
     )
     fit = _Fit(trainer)
-    with _AskingToStop(go_between) as stopping, tqdm(total=total_steps, unit="step", desc="train") as bar:
-        while fit.thread.is_alive():
-            fit.thread.join(_POLL_S)
-            _show(ray.get(go_between.take_news.remote()), bar)
-            for message in ray.get(go_between.take_warnings.remote()):
-                _log.warning("%s", message)
-            if stopping.is_set():
-                bar.set_description("stopping")
-    outcome: Outcome | None
-    outcome, fault = ray.get(go_between.ending.remote())
+    try:
+        with _AskingToStop(go_between) as stopping, tqdm(total=total_steps, unit="step", desc="train") as bar:
+            while fit.thread.is_alive():
+                fit.thread.join(_POLL_S)
+                _show(ray.get(go_between.take_news.remote()), bar)
+                for message in ray.get(go_between.take_warnings.remote()):
+                    _log.warning("%s", message)
+                if stopping.is_set():
+                    bar.set_description("stopping")
+        outcome: Outcome | None
+        outcome, fault = ray.get(go_between.ending.remote())
+    except RayError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise TrainingFailed(f"the driver lost touch with the workers: {type(error).__name__}: {reason}") from error
     if fault is not None:
         kind, message = fault
         raise UsageError(message) if kind == UsageError.__name__ else TrainingFailed(message)

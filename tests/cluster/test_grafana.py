@@ -33,6 +33,12 @@ def test_every_metric_is_drawn() -> None:
     assert drawn == set(METRICS)
 
 
+def test_the_readme_tells_every_metric() -> None:
+    rows = re.findall(r"^\| `(vpp_\w+)` \| (.*?) \| (.*) \|$", (ROOT / "cluster" / "README.md").read_text(), re.M)
+    told = {name: (tuple(re.findall(r"`(\w+)`", tags)), what) for name, tags, what in rows}
+    assert told == {name: (metric.tags, metric.what) for name, metric in METRICS.items()}
+
+
 def test_tags_are_those_of_the_metric() -> None:
     for expression in EXPRESSIONS:
         (metric,) = {KNOWN[name] for name, _ in used(expression)}

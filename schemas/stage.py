@@ -13,7 +13,7 @@ from schemas.watchdog import Watchdog
 def stage(
     watchdog: Watchdog, name: str, total: int | None, unit: str, initial: int = 0
 ) -> Iterator[Callable[..., None]]:
-    """Begins a stage; yields what is to be called as `done(number, last, waits_for, postfix)` when units are done.
+    """Begins a stage; yields what is to be called as `done(number, last, postfix)` when units are done.
 
     Args:
         watchdog: Is told.
@@ -25,11 +25,11 @@ def stage(
     watchdog.progress(name)
     with progress_bar(name, total, unit, initial) as bar:
 
-        def done(number: int = 1, last: str = "", waits_for: str = "", postfix: str = "") -> None:
+        def done(number: int = 1, last: str = "", postfix: str = "") -> None:
             if postfix:
                 bar.set_postfix_str(postfix, refresh=False)
             bar.update(number)
             left = "" if total is None else f"{total - bar.n} of {total}"
-            watchdog.progress(name, last or f"{unit} {bar.n}", waits_for or left)
+            watchdog.progress(name, last or f"{unit} {bar.n}", left)
 
         yield done

@@ -112,22 +112,24 @@ def _run(
     waiting = deque((plan, 1) for plan in missing)
     running: dict[Any, tuple[Any, EpisodePlan, int]] = {}
     not_run: list[Row] = []
+    last = ""
     with stage(watchdog, "evaluate", len(missing), "episode") as done:
         while waiting or running:
             while waiting and idle:
                 environment, (plan, attempt) = idle.pop(), waiting.popleft()
                 running[environment.run.remote(plan, attempt)] = environment, plan, attempt
+            numbers = ", ".join(str(plan.number) for _, plan, _ in running.values())
+            watchdog.progress("evaluate", last, f"episodes {numbers}")
             (finished,), _ = ray.wait(list(running), num_returns=1)
             environment, plan, attempt = running.pop(finished)
             reason = _failure(finished)
-            numbers = ", ".join(str(other.number) for _, other, _ in running.values())
-            told = {"last": f"episode {plan.number}", "waits_for": f"episodes {numbers}" if numbers else ""}
+            last = f"episode {plan.number}"
             if reason is None:
                 idle.append(environment)
                 meter.tell("vpp_evaluate_episodes", 1, outcome="run")
                 for task, is_solved in ray.get(finished):
                     meter.tell("vpp_evaluate_tasks", 1, task=task, outcome="solved" if is_solved else "failed")
-                done(**told)
+                done()
                 continue
             _log.warning("episode %d, attempt %d: %s", plan.number, attempt, reason)
             ray.kill(environment)
@@ -137,7 +139,7 @@ def _run(
                 continue
             not_run.append(_row_of_not_run(request, benchmark, plan, attempt, reason))
             meter.tell("vpp_evaluate_episodes", 1, outcome="not_run")
-            done(**told)
+            done()
             if len(not_run) == _GIVE_UP_AFTER and not finished_episodes(settings.output):
                 raise RuntimeError(f"{_GIVE_UP_AFTER} episodes could not be run and none could: {reason}")
     for row in not_run:  # at the end, so that a run that is killed or gives up tries them again

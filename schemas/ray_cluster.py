@@ -64,5 +64,6 @@ def find_cluster() -> Cluster:
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     heads = [Nodes(resources) for resources in alive if "node:__internal_head__" in resources]
     workers = tuple(Nodes(resources) for resources in alive if "node:__internal_head__" not in resources)
-    to_come = parse_node_types(os.environ.get(NODE_TYPES_VARIABLE, ""))
+    joined = os.environ.get("RAY_ADDRESS")  # to a Ray of its own on this machine no node comes
+    to_come = parse_node_types(os.environ.get(NODE_TYPES_VARIABLE, "")) if joined else ()
     return Cluster(heads[0] if heads else Nodes({}), workers, to_come)

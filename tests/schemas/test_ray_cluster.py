@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import urllib.request
@@ -71,6 +72,18 @@ def test_preprocessing_tells_rows_by_status_and_seconds_by_shard(endpoint: str, 
     assert sum(shards) == summary["this_run"]["shards"]
 
 
+def test_a_stage_that_takes_longer_than_it_may_is_named_with_the_clusters_load(
+    endpoint: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = write_lerobot_v3(str(tmp_path / "source"), lengths=[20])
+    settings = PreprocessSettings((f"toy=openx-lerobot:{source}",), str(tmp_path / "out"), watchdog_minutes=0.002)
+    with caplog.at_level(logging.WARNING, "schemas.watchdog"):
+        preprocess(settings, None, None)
+    stages = [record.fields["stage"] for record in caplog.records]  # type: ignore[attr-defined]
+    assert {"list sources", "make shards"} & set(stages)
+    assert all("of 1 CPU" in record.getMessage() for record in caplog.records if "list" in record.getMessage())
+
+
 def test_training_tells_loss_speed_wait_and_the_age_of_the_checkpoint(endpoint: str, tmp_path: Path) -> None:
     run = str(tmp_path / "run")
     settings = TrainSettings(
@@ -116,6 +129,8 @@ def test_latents_that_would_wait_for_ever_are_refused_before_anything_is_written
 def test_what_may_come_is_taken_from_the_environment(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_cluster().total("GPU") == 0
     monkeypatch.setenv("VPP_NODE_TYPES", '[{"CPU": 96, "GPU": 8, "max": 1}]')
+    assert find_cluster().total("GPU") == 0  # a Ray of its own gets no nodes
+    monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
     cluster = find_cluster()
     assert (cluster.total("CPU"), cluster.total("GPU"), cluster.num_held({"CPU": 8, "GPU": 1})) == (97, 8, 8)
 

@@ -20,9 +20,9 @@ import time
 
 import measure
 
+from schemas.ray_cluster import start_ray
 from vpp.sim.evaluate import evaluate
 from vpp.sim.evaluation_request import EvaluateSettings
-from vpp.start_ray import start_ray
 
 TASK = "drawer-open-v3"
 

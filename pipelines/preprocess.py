@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +18,6 @@ from typing import Any
 
 import ray
 import ray.data
-from tqdm import tqdm
 
 from pipelines.decode import Sample, decode_shard
 from pipelines.latents import add_latents
@@ -47,11 +44,15 @@ from schemas.clip import PlannedShard
 from schemas.encoder import LatentCodecFactory, TextEncoderFactory
 from schemas.errors import UsageError
 from schemas.layout import plan_folder, summary_url
+from schemas.ray_cluster import describe_load, find_cluster, ray_meter, start_ray
 from schemas.settings import commit, to_mapping
 from schemas.shard import PRODUCTS
+from schemas.stage import stage
 from schemas.storage import check_writable, exists, join, list_names, write_bytes
 from schemas.store_faults import retry_passing_faults
+from schemas.watchdog import Watchdog
 
+_STATUSES = ("written", "rejected", "filtered")
 _ROWS_AT_ONCE = 10_000  # bounds what the driver hands to Ray at a time
 
 _TASK: dict[str, Any] = {"num_cpus": 1, "max_retries": 3}
@@ -77,8 +78,20 @@ def preprocess(
         RuntimeError: If the counts do not add up.
         ray.exceptions.RayError: If a task failed for another reason than its data; running again continues.
     """
+    watchdog = Watchdog(settings.watchdog_minutes, describe_load)
+    with watchdog.watching():
+        return _preprocess(settings, text_encoder, latent_codec, watchdog)
+
+
+def _preprocess(
+    settings: PreprocessSettings,
+    text_encoder: TextEncoderFactory | None,
+    latent_codec: LatentCodecFactory | None,
+    watchdog: Watchdog,
+) -> dict[str, Any]:
     started = time.monotonic()
     specs = parse_sources(settings)
+    watchdog.progress("look at sources and output")
     requests = {spec.dataset: request_of(spec, settings) for spec in specs}
     if not settings.output:
         raise UsageError("--output: expected a folder or URL to write to, found nothing")
@@ -90,19 +103,24 @@ def preprocess(
     is_done = all(_is_done(settings, dataset, plan) for dataset, plan in plans.items())
     if not is_done:
         provenance = _with_models(provenance, text_encoder, latent_codec)  # a wrong model name stops here
+        _start_ray()
+        _check_resources(settings, text_encoder is not None, latent_codec is not None)
     for dataset in parts:
         remove_left_overs(settings.output, dataset)
         if dataset in found:  # from here on the request is fixed, so every mistake has to be told before
             write_request(settings.output, dataset, requests[dataset], found[dataset])
     parts |= found
-    if not is_done:
-        _start_ray()
     job = _Job({spec.dataset: spec for spec in specs}, settings, provenance, latent_codec is None)
-    _list_episodes(job, {dataset: of_dataset for dataset, of_dataset in parts.items() if plans[dataset] is None})
-    complete = {spec.dataset: plans[spec.dataset] or _plan(job, spec, len(parts[spec.dataset])) for spec in specs}
+    _list_episodes(
+        job, watchdog, {dataset: of_dataset for dataset, of_dataset in parts.items() if plans[dataset] is None}
+    )
+    complete = {
+        spec.dataset: plans[spec.dataset] or _plan(job, watchdog, spec, len(parts[spec.dataset])) for spec in specs
+    }
     if text_encoder is not None:
-        _encode_captions(job, complete, text_encoder)
-    progress = _make_shards(job, complete, latent_codec)
+        _encode_captions(job, watchdog, complete, text_encoder)
+    progress = _make_shards(job, watchdog, complete, latent_codec)
+    watchdog.progress("count rows")
     return _summarise(job, complete, progress, time.monotonic() - started)
 
 
@@ -143,11 +161,7 @@ def _with_models(
 
 
 def _start_ray() -> None:
-    """Joins the cluster that RAY_ADDRESS names (a submitted job has it), or starts Ray on this machine."""
-    if not ray.is_initialized():
-        address = os.environ.get("RAY_ADDRESS") or "local"
-        options = {"include_dashboard": False} if address == "local" else {}
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    start_ray()
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -162,7 +176,7 @@ def _run(
         yield from build(ray.data.from_items(some, override_num_blocks=len(some))).iter_rows()
 
 
-def _list_episodes(job: _Job, parts: dict[str, list[str]]) -> None:
+def _list_episodes(job: _Job, watchdog: Watchdog, parts: dict[str, list[str]]) -> None:
     rows = []
     for dataset, of_dataset in parts.items():
         done = set(list_names(join(plan_folder(job.output, dataset), "listing")))
@@ -173,9 +187,9 @@ def _list_episodes(job: _Job, parts: dict[str, list[str]]) -> None:
     total = sum(map(len, parts.values()))
     if not rows:
         return
-    with _bar("list sources", total, "part", initial=total - len(rows)) as bar:
+    with stage(watchdog, "list sources", total, "part", initial=total - len(rows)) as done_one:
         for _ in _run(rows, lambda dataset: dataset.map(partial(_list_task, job), **_TASK)):
-            bar.update()
+            done_one()
 
 
 @lru_cache(maxsize=4)  # a worker does many tasks, and a source keeps its indices
@@ -190,61 +204,70 @@ def _list_task(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
     return {"num_rows": retry_passing_faults(list_it, f"listing {row['part']}", _RETRY_S)}
 
 
-def _plan(job: _Job, spec: SourceSpec, num_parts: int) -> PlanSummary:
+def _plan(job: _Job, watchdog: Watchdog, spec: SourceSpec, num_parts: int) -> PlanSummary:
     urls = [listing_url(job.output, spec.dataset, number) for number in range(num_parts)]
     window = window_settings(spec, job.settings.window)
-    with _bar(f"plan {spec.dataset}", None, "episode") as bar:
-        listing = (bar.update() or entry for entry in read_listing(urls))
+    with stage(watchdog, f"plan {spec.dataset}", None, "episode") as done:
+        listing = (done() or entry for entry in read_listing(urls))
         return make_plan(job.output, spec.dataset, listing, window, job.settings.shard, job.settings.products)
 
 
-def _encode_captions(job: _Job, plans: dict[str, PlanSummary], text_encoder: TextEncoderFactory) -> None:
+def _encode_captions(
+    job: _Job, watchdog: Watchdog, plans: dict[str, PlanSummary], text_encoder: TextEncoderFactory
+) -> None:
     rows = []
     for dataset, plan in plans.items():
         if next(pending_shards(job.output, dataset, plan), None) is None:
             continue
-        done = set(list_names(join(plan_folder(job.output, dataset), "text")))
+        files = set(list_names(join(plan_folder(job.output, dataset), "text")))
         for number in range(-(-plan.num_captions // CAPTIONS_PER_FILE)):
-            if text_url(job.output, dataset, number).rsplit("/", 1)[-1] not in done:
+            if text_url(job.output, dataset, number).rsplit("/", 1)[-1] not in files:
                 rows.append({"dataset": dataset, "number": number})
     total = sum(plan.num_captions for plan in plans.values())
     if not rows:
         return
-    with _bar("embed captions", total, "caption") as bar:
+    with stage(watchdog, "embed captions", total, "caption") as done:
         results = _run(
             rows,
             lambda dataset: dataset.map(
-                _TextActor, fn_constructor_args=(job.output, text_encoder), **_encoder_resources(job, len(rows))
+                _TextActor,
+                fn_constructor_args=(job.output, text_encoder),
+                **_encoder_options(job, len(rows), _gpus_for_captions()),
             ),
         )
         for row in results:
-            bar.update(row["num_captions"])
+            done(row["num_captions"])
 
 
-def _make_shards(job: _Job, plans: dict[str, PlanSummary], latent_codec: LatentCodecFactory | None) -> dict[str, float]:
+def _make_shards(
+    job: _Job, watchdog: Watchdog, plans: dict[str, PlanSummary], latent_codec: LatentCodecFactory | None
+) -> dict[str, float]:
     pending = [(name, *shard) for name, plan in plans.items() for shard in pending_shards(job.output, name, plan)]
     rows = [{"dataset": dataset, "product": product, "number": number} for dataset, product, number in pending]
 
     def graph(dataset: ray.data.Dataset) -> ray.data.Dataset:
         if latent_codec is None:
             return dataset.map(partial(_make_task, job), **_TASK)
-        resources = _encoder_resources(job, len(rows))
+        resources = _encoder_options(job, len(rows), find_cluster().total("GPU"))
         decoded = dataset.map(partial(_decode_task, job), **_TASK)
         encoded = decoded.map(_LatentActor, fn_constructor_args=(latent_codec,), **resources)
         return encoded.map(partial(_write_task, job), **_TASK)
 
     written = rejected = num_bytes = 0
+    meter = ray_meter(job.output)
     started = time.monotonic()
-    with _bar("make shards", len(rows), "shard") as bar:
+    with stage(watchdog, "make shards", len(rows), "shard") as done:
         for result in _run(rows, graph):
             written += result["written"]
             rejected += result["rejected"] + result["filtered"]
             num_bytes += result["num_bytes"]
+            of_shard = {"dataset": result["dataset"], "product": result["product"]}
+            meter.tell("vpp_shard_seconds", result["seconds"], **of_shard)
+            for status in _STATUSES:
+                meter.tell("vpp_manifest_rows", result[status], status=status, **of_shard)
             rate = written / max(time.monotonic() - started, 1e-9)
-            bar.set_postfix_str(
-                f"{written} written, {rejected} turned away, {rate:.1f} clips or episodes/s", refresh=False
-            )
-            bar.update()
+            told = f"{written} written, {rejected} turned away, {rate:.1f} clips or episodes/s"
+            done(1, last=result["name"], postfix=told)
     return {"shards": len(rows), "written": written, "seconds": time.monotonic() - started, "num_bytes": num_bytes}
 
 
@@ -262,9 +285,10 @@ def _decode(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
     spec = job.specs[shard.dataset]
     if not exists(spec.url):  # a lost mount or bucket would make every file of it look missing
         raise ConnectionError(f"{spec.url} cannot be reached from this worker")
+    started = time.monotonic()
     take_over = job.take_over_any_latents or not job.provenance.latent_codec_is_stand_in
     samples = decode_shard(shard, _opened(spec), job.settings.video, take_over)
-    return {"shard": shard, "samples": samples}
+    return {"shard": shard, "samples": samples, "seconds": time.monotonic() - started}
 
 
 def _write_task(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
@@ -275,10 +299,13 @@ def _write_task(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
 def _write(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
     shard: PlannedShard = row["shard"]
     samples: list[Sample] = row["samples"]
+    started = time.monotonic()
     text = {}
     if job.provenance.text_encoder:
         text = read_embeddings(job.output, shard.dataset, (sample for _, planned in shard.items for sample in planned))
-    return dict(write_shard(job.output, shard, samples, text, job.provenance))
+    counts = write_shard(job.output, shard, samples, text, job.provenance)
+    seconds = float(row["seconds"]) + time.monotonic() - started
+    return {"dataset": shard.dataset, "product": shard.product, "name": shard.name, "seconds": seconds, **counts}
 
 
 class _TextActor:
@@ -298,27 +325,40 @@ class _LatentActor:
         self._codec = factory()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"shard": row["shard"], "samples": add_latents(row["samples"], self._codec)}
+        started = time.monotonic()
+        samples = add_latents(row["samples"], self._codec)
+        return {"shard": row["shard"], "samples": samples, "seconds": row["seconds"] + time.monotonic() - started}
 
 
-def _encoder_resources(job: _Job, num_rows: int) -> dict[str, Any]:
-    num_gpus = int(ray.cluster_resources().get("GPU", 0)) if ray.is_initialized() else 0
-    num_actors = min(job.settings.num_encoders or max(1, num_gpus), max(1, num_rows))
-    options: dict[str, Any] = {"compute": ray.data.ActorPoolStrategy(size=num_actors), "max_restarts": 3}
+def _encoders(settings: PreprocessSettings, num_gpus: float) -> tuple[int, dict[str, float]]:
+    """How many encoders there are, and what each takes."""
+    return settings.num_encoders or max(1, int(num_gpus)), {"GPU": 1} if num_gpus >= 1 else {"CPU": 1}
+
+
+def _encoder_options(job: _Job, num_rows: int, num_gpus: float) -> dict[str, Any]:
+    number, each = _encoders(job.settings, num_gpus)
+    options = {"compute": ray.data.ActorPoolStrategy(size=min(number, num_rows)), "max_restarts": 3}
     # A byte of memory makes the request unlike a decoding task's, which Ray Data would otherwise fuse into the actors.
-    return options | ({"num_gpus": 1} if num_gpus else {"num_cpus": 1, "memory": 1})
+    return options | ({"num_gpus": 1} if "GPU" in each else {"num_cpus": 1, "memory": 1})
 
 
-def _bar(name: str, total: int | None, unit: str, initial: int = 0) -> tqdm:
-    quiet = not sys.stderr.isatty()  # in a log file, a line every ten seconds
-    return tqdm(
-        desc=name,
-        total=total,
-        unit=f" {unit}",
-        initial=initial,
-        mininterval=10 if quiet else 0.2,
-        dynamic_ncols=not quiet,
-    )
+def _gpus_for_captions() -> float:
+    return float(ray.cluster_resources().get("GPU", 0))  # not worth a node with GPUs of its own
+
+
+def _check_resources(settings: PreprocessSettings, has_captions: bool, has_latents: bool) -> None:
+    """Makes sure that every stage can be scheduled: Ray would wait for ever."""
+    cluster = find_cluster()
+    cluster.check_holds("tasks", {"CPU": 1}, 1, "start Ray with --num-cpus")
+    if has_captions:
+        number, each = _encoders(settings, _gpus_for_captions())
+        cluster.check_holds("caption encoders", each, number, "set a smaller --num-encoders")
+    if has_latents:
+        number, each = _encoders(settings, cluster.total("GPU"))
+        number += each == {"CPU": 1}  # a decoding task beside them
+        cluster.check_holds(
+            "latent encoders and a task", each, number, "set a smaller --num-encoders or --latents none"
+        )
 
 
 # --- the end --------------------------------------------------------------------------------------
@@ -337,7 +377,7 @@ def _summarise(job: _Job, plans: dict[str, PlanSummary], progress: dict[str, flo
             if not plan.planned[product]:
                 continue
             by_status = counts[product][dataset]
-            numbers = {status: by_status[status] for status in ("written", "rejected", "filtered")}
+            numbers = {status: by_status[status] for status in _STATUSES}
             if plan.planned[product] != sum(numbers.values()):
                 expected = f"expected {plan.planned[product]} rows as planned, found {numbers}"
                 raise RuntimeError(f"the manifest of {dataset} ({product}) does not add up: {expected}")

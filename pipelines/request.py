@@ -38,6 +38,8 @@ class PreprocessSettings:
         latents: SVD VAE whose latents are stored too: `none`, hub id or local folder of an SVD pipeline, or `tiny`
             (a random stand-in).
         num_encoders: Actors that embed captions or encode latents; 0 for one per GPU, or one where there is none.
+            Latents count GPUs of nodes that may still come, too.
+        watchdog_minutes: Time without progress after which a warning says what is stuck; 0 never warns.
     """
 
     sources: tuple[str, ...] = ()
@@ -49,6 +51,7 @@ class PreprocessSettings:
     text_encoder: str = "openai/clip-vit-base-patch32"
     latents: str = "none"
     num_encoders: int = 0
+    watchdog_minutes: float = 10.0
 
 
 def parse_sources(settings: PreprocessSettings) -> list[SourceSpec]:

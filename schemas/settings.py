@@ -21,6 +21,7 @@ import tyro
 import yaml
 
 from schemas.errors import UsageError
+from schemas.log_lines import is_structured, start_logging
 from schemas.store_faults import is_passing_fault
 
 CONFIG_FILE = "vpp.yaml"
@@ -179,23 +180,30 @@ def commit() -> str:
 
 def run_job(main: Callable[[], int | None]) -> None:
     """Runs a job and exits: 0 done, 1 failed (the same command continues), 2 the user's mistake, 130 Ctrl-C."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
-    )
     try:
+        start_logging(job=Path(sys.argv[0]).stem)
         code = main() or 0
     except UsageError as error:
-        sys.stderr.write(f"error: {error}\n")
+        _say(logging.ERROR, f"error: {error}")
         code = 2
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted: what is done is kept, the same command continues\n")
+        _say(logging.WARNING, "interrupted: what is done is kept, the same command continues")
         code = 130
     except Exception as error:
         if not is_passing_fault(error):
             raise
         words = " ".join(str(error).split())
-        sys.stderr.write(
-            f"stopped: {type(error).__name__}: {words}; what is done is kept, the same command continues\n"
+        _say(
+            logging.ERROR,
+            f"stopped: {type(error).__name__}: {words}; what is done is kept, the same command continues",
         )
         code = 1
     sys.exit(code)
+
+
+def _say(level: int, message: str) -> None:
+    """The last words: on a terminal nothing but them."""
+    if logging.getLogger().handlers and is_structured():
+        logging.log(level, message)
+    else:
+        sys.stderr.write(f"{message}\n")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import yaml
 from readme_commands import command_blocks
 from running import ROOT, free_port
 
@@ -90,6 +91,23 @@ class LocalCluster:
             text=True,
             timeout=400,
         )
+
+    @property
+    def metrics_folder(self) -> Path:
+        """What Ray prepares for Prometheus and Grafana."""
+        (folder,) = self._folder.glob("**/session_latest/metrics")
+        return folder
+
+    def metrics(self) -> str:
+        """All that Prometheus would read now, from every node that Ray's configuration of it leads to."""
+        config = yaml.safe_load((self.metrics_folder / "prometheus" / "prometheus.yml").read_text())
+        (found,) = config["scrape_configs"][0]["file_sd_configs"]
+        text = ""
+        for path in map(Path, found["files"]):
+            for target in [target for nodes in json.loads(path.read_text()) for target in nodes["targets"]]:
+                with contextlib.suppress(OSError):  # a node that has just gone
+                    text += urllib.request.urlopen(f"http://{target}/metrics", timeout=30).read().decode()
+        return text
 
     def nodes(self) -> list[dict[str, Any]]:
         """Worker nodes, dead ones too."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from vpp.train.engine import TrainSettings, train
+from vpp.train.engine import Outcome, TrainSettings, train
 from vpp.train.worker import Worker
 from vpp.video.objective import sample_generator
 
@@ -62,3 +62,8 @@ def train_in_group(rank: int, world_size: int, url: str, settings: TrainSettings
     """One process of a group that trains a `ToyTask` together."""
     worker = Worker(rank, world_size)
     train(ToyTask(settings.batch_size, worker), settings, worker, url, {"seed": 0})
+
+
+def train_toy(url: str, settings: TrainSettings, worker: Worker) -> Outcome:
+    """What a worker of Ray Train does, for a `ToyTask`."""
+    return train(ToyTask(settings.batch_size, worker), settings, worker, url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import botocore.session
@@ -12,6 +13,8 @@ import yaml
 from botocore.validate import ParamValidator
 from ray.autoscaler._private.util import prepare_config, validate_config
 from running import ROOT
+
+from schemas.resources import Nodes, parse_node_types
 
 CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "cluster" / "aws-a100.yaml").read_text())
 NODE_TYPES = CONFIG["available_node_types"]
@@ -83,6 +86,12 @@ def test_ray_starts_with_a_token_and_the_dashboard_on_loopback() -> None:
     assert len(starts) == 2
     assert all("RAY_AUTH_MODE=token " in command for command in starts)
     assert "--dashboard-host=127.0.0.1" in starts[0]
+
+
+def test_jobs_are_told_which_nodes_may_come() -> None:
+    told = tuple(Nodes(node["resources"], node["max_workers"]) for node in WORKERS.values())
+    starts = [CONFIG[f"{who}_start_ray_commands"][-1] for who in ("head", "worker")]
+    assert [parse_node_types(re.search("VPP_NODE_TYPES='(.*?)'", start)[1]) for start in starts] == [told, told]
 
 
 def test_nodes_install_the_constraints_and_nothing_else() -> None:

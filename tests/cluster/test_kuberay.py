@@ -14,6 +14,7 @@ from job_settings import SETTINGS
 from kuberay_fields import CONTAINER, MAP, POD, SPECS
 from running import ROOT
 
+from schemas.resources import Nodes, parse_node_types
 from schemas.settings import load_settings
 
 kubernetes_validate = pytest.importorskip("kubernetes_validate")
@@ -29,6 +30,10 @@ def by_kind(kind: str) -> list[dict[str, Any]]:
 CLUSTER = by_kind("RayCluster")[0]["spec"]
 GROUPS = [CLUSTER["headGroupSpec"], *CLUSTER["workerGroupSpecs"]]
 JOBS = {document["metadata"]["name"]: document["spec"] for document in by_kind("RayJob")}
+
+
+def containers(group: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(group["template"]["spec"]["containers"])
 
 
 def complaints(document: dict[str, Any]) -> Iterator[str]:
@@ -118,6 +123,16 @@ def test_workers_start_at_none_and_have_a_limit() -> None:
     assert CLUSTER["enableInTreeAutoscaling"] is True
     assert CLUSTER["autoscalerOptions"]["version"] == "v2"
     assert CLUSTER["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
+
+
+def test_jobs_are_told_which_nodes_may_come() -> None:
+    limits = [containers(group)[0]["resources"]["limits"] for group in CLUSTER["workerGroupSpecs"]]
+    names = {"cpu": "CPU", "nvidia.com/gpu": "GPU"}
+    resources = [{names[name]: float(each[name]) for name in names if name in each} for each in limits]
+    numbers = [group["maxReplicas"] for group in CLUSTER["workerGroupSpecs"]]
+    for group in GROUPS:
+        (variable,) = (each for each in containers(group)[0]["env"] if each["name"] == "VPP_NODE_TYPES")
+        assert parse_node_types(variable["value"]) == tuple(map(Nodes, resources, numbers))
 
 
 def test_tokens_are_on_and_pods_have_no_rights() -> None:

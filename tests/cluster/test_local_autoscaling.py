@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -78,6 +79,9 @@ def test_workers_come_do_the_shards_and_go(cluster: LocalCluster, expected: dict
     wait_for("a worker node", cluster.workers)
     wait_for("two worker nodes", lambda: len(cluster.workers()) == 2 or job.poll() is not None)
     assert len(cluster.workers()) == 2
+    wait_for("metrics", lambda: "ray_vpp_manifest_rows_total{" in cluster.metrics() or job.poll() is not None)
+    assert "ray_vpp_manifest_rows_total{" in cluster.metrics()
+    assert (cluster.metrics_folder / "grafana" / "dashboards").is_dir()  # where README copies ours to
     addresses = listening(cluster.tree())
     assert addresses
     assert all(map(is_loopback, addresses)), addresses
@@ -102,6 +106,27 @@ def test_a_worker_node_that_dies_is_replaced_and_changes_no_byte(
     assert len(came) >= 2
     assert any("Unexpected termination" in str(node) for node in came), came
     assert product_files(output) == expected
+
+
+@pytest.mark.parametrize(
+    ("environment", "options", "expected"),
+    [
+        ("", "--latents tiny --num-encoders 2", "latent encoders and a task: .* 3 x 1 CPU, .* at most 2 with 1 CPU"),
+        ("env -u VPP_NODE_TYPES", "", "tasks: .* 1 x 1 CPU, .* found room for 0: .* say which: VPP_NODE_TYPES="),
+    ],
+    ids=["more than may come", "nobody told what may come"],
+)
+def test_a_job_that_can_never_be_scheduled_says_so(
+    cluster: LocalCluster, environment: str, options: str, expected: str
+) -> None:
+    wait_for("the workers to go", lambda: cluster.workers() == [])
+    source = f"metaworld=openx-lerobot:{cluster.project}/out/demo/demonstrations"
+    job = f"python jobs/preprocess.py --text-encoder none --output {cluster.project}/out/never --sources {source}"
+    done = cluster.run(f"ray job submit --working-dir . -- {environment} {job} {options}", cluster.access)
+    assert re.search(f"error: {expected}", done.stdout), done.stdout
+    assert "exit code 2" in done.stdout
+    assert cluster.workers() == []
+    assert not (cluster.project / "out" / "never" / "plan").exists()
 
 
 def test_the_upload_leaves_out_what_is_large(cluster: LocalCluster) -> None:

@@ -17,7 +17,7 @@ from running import ROOT
 from schemas.settings import load_settings
 
 README = ROOT / "cluster" / "README.md"
-HEADINGS = ("## One machine", "## AWS", "## Kubernetes")
+HEADINGS = ("## One machine", "## AWS", "## Kubernetes", "## Watch")
 LINES = [
     line
     for heading in HEADINGS

@@ -19,10 +19,10 @@ from ray import serve
 from ray.exceptions import RayActorError
 
 from schemas.errors import UsageError
+from schemas.ray_cluster import start_ray
 from vpp.serve.request import ChunkRequest
 from vpp.serve.served_policy import ServedPolicy
 from vpp.serve.settings import ServeSettings
-from vpp.start_ray import start_ray
 
 _TRIES = 3
 

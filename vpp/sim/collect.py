@@ -7,16 +7,16 @@ continues, and its dataset has the bytes of an uninterrupted run. A complete dat
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
 import ray
-from tqdm import tqdm
 
 from schemas.errors import UsageError
+from schemas.log_lines import progress_bar
+from schemas.ray_cluster import find_cluster, start_ray
 from schemas.storage import (
     check_writable,
     exists,
@@ -40,7 +40,6 @@ from vpp.sim.metaworld import (
 )
 from vpp.sim.metaworld_tasks import check_task
 from vpp.sim.recorded import load, record, save
-from vpp.start_ray import start_ray
 
 COLLECTION = "meta/collection.json"
 """What was asked for, and how many episodes each task attempted, solved and failed."""
@@ -171,14 +170,15 @@ def _record_with_ray(settings: CollectSettings, missing: list[tuple[str, int]]) 
     """Records episodes with Ray, each kept as soon as it ends."""
     choose_renderer()  # here, so that a missing library is told in one line
     start_ray()
-    num_workers = settings.num_workers or int(ray.cluster_resources().get("CPU", 1))
+    cluster = find_cluster()
+    cluster.check_holds("recordings", {"CPU": 1}, 1, "start Ray with --num-cpus")
+    num_workers = settings.num_workers or int(cluster.total("CPU"))
     size = max(1, min(_MAX_EPISODES_PER_RAY_TASK, len(missing) // (2 * num_workers)))
     batches = _batches(missing, size)
     limit = settings.num_workers or _MAX_RAY_TASKS_WAITING
     remote = ray.remote(num_cpus=1, max_retries=3)(record_episodes)
     running: set[Any] = set()
-    quiet = not sys.stderr.isatty()
-    with tqdm(desc="record", total=len(missing), unit=" episode", mininterval=10 if quiet else 0.2) as bar:
+    with progress_bar("record", len(missing), "episode") as bar:
         for task, numbers in batches:
             running.add(remote.remote(settings, task, numbers))
             if len(running) >= limit:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -17,10 +16,13 @@ from typing import Any
 import numpy as np
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
-from tqdm import tqdm
 
 from schemas.errors import UsageError, VPPError
+from schemas.ray_cluster import describe_load, find_cluster, ray_meter, start_ray
+from schemas.resources import Cluster
+from schemas.stage import stage
 from schemas.storage import join, write_bytes
+from schemas.watchdog import Watchdog
 from vpp.sim.benchmark import Benchmark, find_benchmark
 from vpp.sim.evaluation_request import RANDOM, EvaluateSettings, Request, claim, resolve
 from vpp.sim.evaluation_rows import (
@@ -35,7 +37,6 @@ from vpp.sim.evaluation_rows import (
 )
 from vpp.sim.rollout import Actor, ExpertActor, Moment, Observe, RandomActor, run_episode
 from vpp.sim.simulator import EpisodePlan, Simulator
-from vpp.start_ray import start_ray
 
 _log = logging.getLogger(__name__)
 
@@ -54,13 +55,15 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     request, benchmark = resolve(settings)
     plans = benchmark.plan(request.tasks, request.episodes, settings.seed)
     start_ray()
-    has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
-    request = request.with_batch(has_gpu)
+    cluster = find_cluster()
+    request = request.with_batch(_has_gpu(cluster))
     claim(request, benchmark)
     done = finished_episodes(settings.output)
     missing = [plan for plan in plans if plan.number not in done]
     if missing:
-        _run(request, benchmark, missing, has_gpu)
+        watchdog = Watchdog(settings.watchdog_minutes, describe_load)
+        with watchdog.watching():
+            _run(request, benchmark, missing, cluster, watchdog)
     rows = read_rows(settings.output, [plan.number for plan in plans])
     plain_rows = [asdict(row) for row in rows]
     summary = {
@@ -78,13 +81,29 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
 # --- the driver ------------------------------------------------------------------------------------
 
 
-def _run(request: Request, benchmark: Benchmark, missing: Sequence[EpisodePlan], has_gpu: bool) -> None:
+def _has_gpu(cluster: Cluster) -> bool:
+    return cluster.total("GPU") >= 1
+
+
+def _environments(settings: EvaluateSettings, cluster: Cluster, num_missing: int) -> tuple[int, float]:
+    """How many environments run at the same time, and the part of a CPU that each takes."""
+    num_cpus = int(cluster.total("CPU"))
+    number = min(settings.num_environments or max(1, num_cpus), num_missing)
+    share = 1 / -(-number // num_cpus) if num_cpus else 1.0  # more than there are CPUs share them, on any node
+    share = int(share * 1000) / 1000
+    cluster.check_holds("environments", {"CPU": share}, number, "set --num-environments")
+    return number, share
+
+
+def _run(
+    request: Request, benchmark: Benchmark, missing: Sequence[EpisodePlan], cluster: Cluster, watchdog: Watchdog
+) -> None:
     """Runs episodes, each begun again where its environment crashed, and writes down those that could not be run."""
     settings = request.settings
-    num_cpus = float(ray.cluster_resources().get("CPU", 1))
-    num_environments = min(settings.num_environments or max(1, int(num_cpus)), len(missing))
-    share = int(min(1.0, num_cpus / num_environments) * 1000) / 1000  # more than there are CPUs share them
-    policy = _start_policy(request, has_gpu) if request.needs_model else None
+    num_environments, share = _environments(settings, cluster, len(missing))
+    meter = ray_meter(settings.output)
+    watchdog.progress("load the policy")
+    policy = _start_policy(request, _has_gpu(cluster)) if request.needs_model else None
 
     def start() -> Any:
         return ray.remote(num_cpus=share, max_restarts=0)(Environment).remote(request, policy)
@@ -93,18 +112,24 @@ def _run(request: Request, benchmark: Benchmark, missing: Sequence[EpisodePlan],
     waiting = deque((plan, 1) for plan in missing)
     running: dict[Any, tuple[Any, EpisodePlan, int]] = {}
     not_run: list[Row] = []
-    quiet = not sys.stderr.isatty()
-    with tqdm(desc="evaluate", total=len(missing), unit=" episode", mininterval=10 if quiet else 0.2) as bar:
+    last = ""
+    with stage(watchdog, "evaluate", len(missing), "episode") as done:
         while waiting or running:
             while waiting and idle:
                 environment, (plan, attempt) = idle.pop(), waiting.popleft()
                 running[environment.run.remote(plan, attempt)] = environment, plan, attempt
+            numbers = ", ".join(str(plan.number) for _, plan, _ in running.values())
+            watchdog.progress("evaluate", last, f"episodes {numbers}")
             (finished,), _ = ray.wait(list(running), num_returns=1)
             environment, plan, attempt = running.pop(finished)
             reason = _failure(finished)
+            last = f"episode {plan.number}"
             if reason is None:
                 idle.append(environment)
-                bar.update()
+                meter.tell("vpp_evaluate_episodes", 1, outcome="run")
+                for task, is_solved in ray.get(finished):
+                    meter.tell("vpp_evaluate_tasks", 1, task=task, outcome="solved" if is_solved else "failed")
+                done()
                 continue
             _log.warning("episode %d, attempt %d: %s", plan.number, attempt, reason)
             ray.kill(environment)
@@ -113,7 +138,8 @@ def _run(request: Request, benchmark: Benchmark, missing: Sequence[EpisodePlan],
                 waiting.appendleft((plan, attempt + 1))
                 continue
             not_run.append(_row_of_not_run(request, benchmark, plan, attempt, reason))
-            bar.update()
+            meter.tell("vpp_evaluate_episodes", 1, outcome="not_run")
+            done()
             if len(not_run) == _GIVE_UP_AFTER and not finished_episodes(settings.output):
                 raise RuntimeError(f"{_GIVE_UP_AFTER} episodes could not be run and none could: {reason}")
     for row in not_run:  # at the end, so that a run that is killed or gives up tries them again
@@ -241,8 +267,8 @@ class Environment:
         self._benchmark: Benchmark | None = None
         self._simulator: Simulator | None = None
 
-    def run(self, plan: EpisodePlan, attempt: int) -> None:
-        """Runs an episode and writes its rows. It may be run twice."""
+    def run(self, plan: EpisodePlan, attempt: int) -> list[tuple[str, bool]]:
+        """Runs an episode, writes its rows, and returns its tasks and whether each was solved. It may be run twice."""
         request = self._request
         if self._benchmark is None or self._simulator is None:
             self._benchmark = find_benchmark(request.settings.benchmark)
@@ -274,6 +300,7 @@ class Environment:
             for result in results
         ]
         write_rows(request.settings.output, rows)
+        return [(row.task, row.success) for row in rows]
 
     def _is_filmed(self, plan: EpisodePlan) -> bool:
         return plan.number % self._request.episodes < self._request.settings.videos

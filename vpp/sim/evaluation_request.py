@@ -86,6 +86,8 @@ class EvaluateSettings:
     usual, and take their time."""
     max_attempts: int = 3
     """How often an episode is begun whose environment crashes, before it is written down as not run."""
+    watchdog_minutes: float = 10.0
+    """Time without an episode's end after which a warning says what is stuck; 0 never warns."""
 
     def __post_init__(self) -> None:
         least = {

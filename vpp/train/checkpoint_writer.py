@@ -77,6 +77,7 @@ class CheckpointWriter:
         self._retry_for_s = retry_for_s
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._running: Future[None] | None = None
+        self._saved_at = time.monotonic()
 
     def save(
         self,
@@ -126,6 +127,10 @@ class CheckpointWriter:
             running.result()
         return time.monotonic() - began
 
+    def age_s(self) -> float:
+        """Time since the newest checkpoint was complete, or since this writer began, in s."""
+        return time.monotonic() - self._saved_at
+
     def close(self) -> None:
         """Waits for the save under way and ends the thread.
 
@@ -164,6 +169,7 @@ class CheckpointWriter:
             for group, named in tensors.items():
                 files[group + TENSOR_SUFFIX] = self._write_tensors(join(url, group + TENSOR_SUFFIX), named)
             self._write_bytes(join(url, COMPLETE_FILE), completion_bytes(step, metrics, files))
+            self._saved_at = time.monotonic()
         except Exception as error:  # told to the caller, whatever it is
             raise CheckpointSaveError(
                 f"checkpoint {url} could not be saved ({type(error).__name__}: {error}), passing faults were tried "

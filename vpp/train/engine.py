@@ -33,6 +33,7 @@ from vpp.train.optimizer import OptimizerSettings, learning_rate, make_optimizer
 from vpp.train.parallel import Parallel, parallelise
 from vpp.train.run_log import RunLog, StepRecord
 from vpp.train.snapshot import restore_snapshot, take_snapshot
+from vpp.train.training_progress import CHECKPOINT_AGE
 from vpp.train.window import Window, window_metrics
 from vpp.train.worker import Worker
 
@@ -188,13 +189,16 @@ class _Training:
                 stack.enter_context(self.writer)
             shares = stack.enter_context(contextlib.closing(self.task.shares(self.step)))
             while self.step < settings.steps:
+                worker.doing("wait for data")
                 share = next(shares)
+                worker.doing("update the weights")
                 self._update(share)
                 self.step += 1
                 self.validation = {}
                 is_last = self.step == settings.steps
                 signal = "go_on"
                 if self.step % settings.log_every == 0 or is_last or self._is_due(settings.checkpoint_every):
+                    worker.doing("collect the losses")
                     self._look_at_window()
                     signal = worker.signal()
                 if settings.validate_every and (self._is_due(settings.validate_every) or is_last):
@@ -203,6 +207,7 @@ class _Training:
                     self._save()
                 if signal == "stop":
                     break
+            worker.doing("end")
             if self.writer:
                 self.writer.wait()
         return Outcome(self.step, self.step == settings.steps)
@@ -264,9 +269,11 @@ class _Training:
         metrics = window_metrics(records, window)
         self.log.add_steps(records)
         self.log.add_curves(self.step, metrics)
-        self.worker.progress(self.step, metrics)
+        age = {CHECKPOINT_AGE: self.writer.age_s()} if self.writer else {}
+        self.worker.progress(self.step, metrics | age)
 
     def _validate(self) -> None:
+        self.worker.doing("validate")
         self._look_at_window()
         started = time.monotonic()
         with self.ema.applied(self.task.module), torch.no_grad(), self._arithmetic():
@@ -277,6 +284,7 @@ class _Training:
         self.window.restart_clock()
 
     def _save(self) -> None:
+        self.worker.doing("save a checkpoint")
         if self.writer:
             self.writer.wait()  # one snapshot in memory at a time
         groups = take_snapshot(self.task.module, self.optimizer, self.ema, keep=self.worker.leads)

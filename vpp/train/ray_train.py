@@ -8,11 +8,13 @@ other.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import logging
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,15 +25,19 @@ import ray.train.torch
 import torch
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from tqdm import tqdm
 
 from schemas.errors import UsageError, VPPError
-from vpp.start_ray import start_ray
+from schemas.log_lines import progress_bar
+from schemas.ray_cluster import describe_load, find_cluster, ray_meter, start_ray
+from schemas.watchdog import Watchdog
 from vpp.train.engine import Outcome
+from vpp.train.training_progress import TrainingProgress
 from vpp.train.worker import Signal, Worker
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.5
+_BEAT_S = 5.0
+_STOPPING = "stopping: "  # as tqdm keeps it
 
 
 @dataclass(frozen=True)
@@ -47,13 +53,15 @@ class WorkerSettings:
     min_workers: int = 0
     """Fewest workers to go on with when nodes come and go (elastic training); 0 always asks for `num_workers`."""
     use_gpu: bool | None = None
-    """Whether workers take a GPU each; by default if the cluster has any."""
+    """Whether workers take a GPU each; by default if the cluster has any or may get one."""
     cpus_per_worker: int = 0
     """CPUs of a worker; 0 shares those of a cluster without GPUs evenly, and takes 8 beside a GPU."""
     max_failures: int = 3
     """How often workers that died are started again before the job gives up; preempted nodes do not count."""
     timeout_s: int = 1800
     """How long a worker waits for the others before it counts them as lost."""
+    watchdog_minutes: float = 10.0
+    """Time without progress after which a warning says what is stuck; 0 never warns."""
 
     def __post_init__(self) -> None:
         if not (self.num_workers >= 1 and 0 <= self.min_workers <= self.num_workers):
@@ -74,6 +82,8 @@ class _GoBetween:
         self.stop = False
         self.news: list[tuple[int, dict[str, float]]] = []
         self.warnings: list[str] = []
+        self.doing: dict[int, str] = {}
+        self.beats = 0
         self.outcome: Outcome | None = None
         self.fault: tuple[str, str] | None = None
 
@@ -86,16 +96,17 @@ class _GoBetween:
     def tell(self, step: int, metrics: dict[str, float]) -> None:
         self.news.append((step, metrics))
 
-    def take_news(self) -> list[tuple[int, dict[str, float]]]:
-        news, self.news = self.news, []
-        return news
-
     def warn(self, message: str) -> None:
         self.warnings.append(message)
 
-    def take_warnings(self) -> list[str]:
-        warnings, self.warnings = self.warnings, []
-        return warnings
+    def tell_doing(self, rank: int, world_size: int, what: str) -> None:
+        self.doing = {other: told for other, told in self.doing.items() if other < world_size} | {rank: what}
+        self.beats += 1
+
+    def take_told(self) -> tuple[list[tuple[int, dict[str, float]]], list[str], dict[int, str], int]:
+        told = self.news, self.warnings, self.doing, self.beats
+        self.news, self.warnings = [], []
+        return told
 
     def end(self, outcome: Outcome) -> None:
         self.outcome = outcome
@@ -108,7 +119,7 @@ class _GoBetween:
 
 
 def run_on_workers(
-    train: Callable[[Worker], Outcome], settings: WorkerSettings, total_steps: int, name: str
+    train: Callable[[Worker], Outcome], settings: WorkerSettings, total_steps: int, stage: str, run_url: str
 ) -> Outcome:
     """Runs `train` in every worker until all have ended, showing progress.
 
@@ -118,16 +129,17 @@ def run_on_workers(
         train: What a worker does; picklable. It resumes by itself where an earlier attempt left off.
         settings: How many workers.
         total_steps: For the progress bar.
-        name: Of the run, for Ray's own files and dashboard.
+        stage: What is trained, for metrics and Ray's dashboard.
+        run_url: Where the run keeps its files; tells it from others there.
 
     Raises:
-        UsageError: What a worker raised.
+        UsageError: If the workers never fit on the cluster, or what a worker raised.
         TrainingFailed: If workers failed more often than allowed, with an error of ours, or out of the driver's sight.
     """
     start_ray()
+    options = _scaling(settings)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     go_between = ray.remote(num_cpus=0, max_concurrency=8, scheduling_strategy=here)(_GoBetween).remote()
-    options = _scaling(settings)
     trainer = ray.train.torch.TorchTrainer(
         _work,
         train_loop_config={"train": train, "go_between": go_between, "num_threads": options["CPU"]},
@@ -137,22 +149,32 @@ def run_on_workers(
             resources_per_worker=options,
         ),
         run_config=ray.train.RunConfig(
-            name=name,
+            name=f"{stage}-{hashlib.sha256(run_url.encode()).hexdigest()[:8]}",
             storage_path=tempfile.mkdtemp(prefix="vpp-ray-train-"),
             failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
         ),
         torch_config=ray.train.torch.TorchConfig(timeout_s=settings.timeout_s),
     )
+    watchdog = Watchdog(settings.watchdog_minutes, describe_load)
+    watchdog.progress("start workers")
     fit = _Fit(trainer)
     try:
-        with _AskingToStop(go_between) as stopping, tqdm(total=total_steps, unit="step", desc="train") as bar:
+        with (
+            _AskingToStop(go_between) as stopping,
+            progress_bar(stage, total_steps, "step") as bar,
+            watchdog.watching(),
+        ):
+            progress = TrainingProgress(bar, ray_meter(run_url, stage=stage), watchdog)
             while fit.thread.is_alive():
                 fit.thread.join(_POLL_S)
-                _show(ray.get(go_between.take_news.remote()), bar)
-                for message in ray.get(go_between.take_warnings.remote()):
+                news, warnings, doing, beats = ray.get(go_between.take_told.remote())
+                for step, metrics in news:
+                    progress.take_step(step, metrics)
+                progress.take_doing(doing, beats)
+                for message in warnings:
                     _log.warning("%s", message)
-                if stopping.is_set():
-                    bar.set_description("stopping")
+                if stopping.is_set() and bar.desc != _STOPPING:
+                    bar.set_description(_STOPPING)
         outcome: Outcome | None
         outcome, fault = ray.get(go_between.ending.remote())
     except RayError as error:
@@ -211,28 +233,24 @@ class _AskingToStop:
         ray.get(self._go_between.ask_to_stop.remote())
 
 
-def _show(news: list[tuple[int, dict[str, float]]], bar: tqdm) -> None:
-    for step, metrics in news:
-        bar.n = step
-        shown = {key.partition("/")[2]: f"{value:.4g}" for key, value in metrics.items() if key in _SHOWN}
-        if shown:
-            bar.set_postfix(shown, refresh=False)
-        validation = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items() if key.startswith("val/"))
-        if validation:
-            bar.write(f"step {step}: {validation}")
-        bar.refresh()
-
-
-_SHOWN = ("train/loss", "speed/samples_per_s", "speed/data_wait_share", "memory/peak_gb")
-
-
 def _scaling(settings: WorkerSettings) -> dict[str, float]:
-    resources = ray.cluster_resources()
-    use_gpu = resources.get("GPU", 0) > 0 if settings.use_gpu is None else settings.use_gpu
-    of_nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-    shared = max(1, min(int(resources.get("CPU", 1)) // settings.num_workers, max(of_nodes)))
+    """What a worker takes, by default of what the cluster has or may get.
+
+    Raises:
+        UsageError: If so many workers never fit: Ray Train would wait for ever.
+    """
+    cluster = find_cluster()
+    use_gpu = cluster.total("GPU") > 0 if settings.use_gpu is None else settings.use_gpu
+    shared = max(1, int(min(cluster.total("CPU") // settings.num_workers, cluster.largest("CPU"))))
     options: dict[str, float] = {"CPU": settings.cpus_per_worker or (8 if use_gpu else shared)}
-    return options | {"GPU": 1} if use_gpu else options
+    if use_gpu:
+        options["GPU"] = 1
+    number = settings.min_workers or settings.num_workers
+    remedy = (
+        "set fewer --workers.num-workers (or --workers.min-workers), --workers.cpus-per-worker or --workers.use-gpu"
+    )
+    cluster.check_holds("training workers", options, number, remedy)
+    return options
 
 
 def _work(config: Mapping[str, Any]) -> None:
@@ -244,20 +262,52 @@ def _work(config: Mapping[str, Any]) -> None:
         return
     context = ray.train.get_context()
     torch.set_num_threads(int(config["num_threads"]))
+    doing = _Doing(go_between, context.get_world_rank(), context.get_world_size())
     worker = Worker(
         rank=context.get_world_rank(),
         world_size=context.get_world_size(),
         device=ray.train.torch.get_device(),
         signal=_Listener(go_between, context.get_world_rank()).ask,
         progress=lambda step, metrics: go_between.tell.remote(step, dict(metrics)),
+        doing=doing.change,
     )
     try:
-        outcome = config["train"](worker)
+        with doing.telling():
+            outcome = config["train"](worker)
     except VPPError as error:
         ray.get(go_between.fail.remote(type(error).__name__, str(error)))
         raise
     if worker.leads:
         ray.get(go_between.end.remote(outcome))
+
+
+class _Doing:
+    """What a worker does now. A thread tells it from time to time, since a worker that is stuck cannot."""
+
+    def __init__(self, go_between: Any, rank: int, world_size: int) -> None:
+        self._go_between, self._rank, self._world_size = go_between, rank, world_size
+        self._what, self._num_changes = "load", 0
+
+    def change(self, what: str) -> None:
+        self._what, self._num_changes = what, self._num_changes + 1
+
+    @contextlib.contextmanager
+    def telling(self) -> Iterator[None]:
+        ended = threading.Event()
+        threading.Thread(target=self._tell, args=(ended,), name="doing", daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+
+    def _tell(self, ended: threading.Event) -> None:
+        told = -1
+        while True:
+            if self._num_changes != told:
+                told = self._num_changes
+                self._go_between.tell_doing.remote(self._rank, self._world_size, self._what)
+            if ended.wait(_BEAT_S):
+                return
 
 
 class _Forward(logging.Handler):

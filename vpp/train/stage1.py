@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -69,17 +68,18 @@ def run_stage1(settings: Stage1Settings) -> Outcome:
     settings = _from_anywhere(settings)
     plan = _plan(settings)
     check_writable(settings.output)
-    name = f"stage1-{hashlib.sha256(settings.output.encode()).hexdigest()[:8]}"
     if settings.codec == "train" and not exists(join(plan.vae, INDEX)):
         alone = replace(settings.workers, num_workers=1, min_workers=0)
-        outcome = run_on_workers(partial(_train_codec, settings), alone, settings.small_codec.steps, f"{name}-codec")
+        steps = settings.small_codec.steps
+        outcome = run_on_workers(partial(_train_codec, settings), alone, steps, "stage1-codec", settings.output)
         if not outcome.is_finished:
             return Outcome(0, is_finished=False)
     plan = _settled(settings, plan)
     write_run_record(settings.output, settings, plan.fixed)
     if _is_exported(settings):
         return Outcome(settings.train.steps, is_finished=True)
-    return run_on_workers(partial(_train, settings, plan.vae, plan.fixed), settings.workers, settings.train.steps, name)
+    work = partial(_train, settings, plan.vae, plan.fixed)
+    return run_on_workers(work, settings.workers, settings.train.steps, "stage1", settings.output)
 
 
 def _from_anywhere(settings: Stage1Settings) -> Stage1Settings:

@@ -63,8 +63,8 @@ def run_stage2(settings: Stage2Settings) -> Outcome:
     write_run_record(settings.output, settings, plan.fixed)
     if _is_exported(settings):
         return Outcome(settings.train.steps, is_finished=True)
-    name = f"stage2-{hashlib.sha256(settings.output.encode()).hexdigest()[:8]}"
-    return run_on_workers(partial(_train, settings, plan), settings.workers, settings.train.steps, name)
+    work = partial(_train, settings, plan)
+    return run_on_workers(work, settings.workers, settings.train.steps, "stage2", settings.output)
 
 
 def train_here(settings: Stage2Settings) -> Outcome:

@@ -204,12 +204,12 @@ def test_a_policy_acts_as_without_ray_hears_the_next_tasks_words_and_is_filmed(
 class Crashing(Environment):
     """Dies once at episode 0, raises at each attempt of episode 3."""
 
-    def run(self, plan: EpisodePlan, attempt: int) -> None:
+    def run(self, plan: EpisodePlan, attempt: int) -> list[tuple[str, bool]]:
         if plan.number == 0 and attempt == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         if plan.number == 3:
             raise ValueError("a wall\nin the way")
-        super().run(plan, attempt)
+        return super().run(plan, attempt)
 
 
 def test_an_environment_that_crashes_is_replaced_and_what_never_runs_has_a_row_that_says_so(
@@ -231,7 +231,7 @@ class Broken(Environment):
     def __init__(self, request: Request, policy: object) -> None:
         super().__init__(request, policy)
 
-    def run(self, plan: EpisodePlan, attempt: int) -> None:
+    def run(self, plan: EpisodePlan, attempt: int) -> list[tuple[str, bool]]:
         raise OSError("no such device")
 
 

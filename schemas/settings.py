@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
-import yaml
 
 from schemas.errors import UsageError
+from schemas.plain_yaml import parse_yaml
 
 CONFIG_FILE = "vpp.yaml"
 
@@ -84,9 +84,9 @@ def _from_file(default: _S, section: str, config_file: str | None) -> _S:
             raise UsageError(f"--config {config_file}: no such file")
         return default
     try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+        content = parse_yaml(path.read_bytes()) or {}
+    except ValueError as error:
+        raise UsageError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path}: expected one section a job, found {type(content).__name__}")
     misspelt = difflib.get_close_matches(section, map(str, content), n=1)
@@ -112,9 +112,9 @@ def from_mapping(settings_class: type[_S], values: Any, where: str, default: _S 
         raise UsageError(f"{where}: expected settings by name, found {type(values).__name__}")
     hints = typing.get_type_hints(settings_class)
     fields = [field.name for field in dataclasses.fields(settings_class)]  # type: ignore[arg-type]
-    unknown = sorted(set(values) - set(fields))
+    unknown = sorted(map(str, set(values) - set(fields)))
     if unknown:
-        raise UsageError(f"{where}: unknown setting {', '.join(unknown)}; known: {', '.join(fields)}")
+        raise UsageError(f"{where}: unknown setting {', '.join(unknown):.200}; known: {', '.join(fields)}")
     arguments: dict[str, Any] = {}
     for name, value in values.items():
         hint = hints[name]
@@ -134,7 +134,7 @@ def _check_type(hint: Any, value: Any, where: str) -> None:
     origin = typing.get_origin(hint)
     if origin is typing.Literal:
         if value not in typing.get_args(hint):
-            raise UsageError(f"{where}: expected one of {', '.join(map(str, typing.get_args(hint)))}, found {value!r}")
+            raise UsageError(f"{where}: expected one of {', '.join(map(str, typing.get_args(hint)))}, found {value!r:.200}")
         return
     if origin is tuple:
         of_items = typing.get_args(hint)
@@ -150,7 +150,7 @@ def _check_type(hint: Any, value: Any, where: str) -> None:
         matches = not options or isinstance(value, tuple(options))
     if not matches:
         expected = _list_name(hint) if origin is tuple else getattr(hint, "__name__", hint)
-        raise UsageError(f"{where}: expected {expected}, found {value!r}")
+        raise UsageError(f"{where}: expected {expected}, found {value!r:.200}")
 
 
 def _list_name(hint: Any) -> str:

@@ -7,7 +7,6 @@ picture is decoded.
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -34,6 +33,7 @@ from pipelines.sources.tf_example import Value, parse_example
 from pipelines.sources.tfrecord import read_record, read_records
 from schemas.episode import Episode, LeftOut, Segment
 from schemas.errors import DataError, UsageError
+from schemas.plain_json import parse_json
 from schemas.shard import camera_name
 from schemas.storage import exists, join, list_files, read_bytes
 
@@ -132,6 +132,7 @@ class OpenXRLDS:
         """Decodes the JPEG or PNG of each step."""
         features = self._features(episode)
         key = self._cameras_of(self._mapping(episode.locator["file"]))[camera]
+        _num_steps(features, [key])
         images = features[key]
         for index in indices:
             if index >= len(images):
@@ -183,7 +184,7 @@ class OpenXRLDS:
         description = join(folder, "features.json")
         if exists(description):
             try:
-                features = json.loads(read_bytes(description))
+                features = parse_json(read_bytes(description))
                 found, leaves = find_mapping(features, name), leaves_of(features)
             except ValueError as error:
                 raise self._usage_error(f"{description}: {error}") from error

@@ -8,7 +8,6 @@ scaled) lie beside it.
 from __future__ import annotations
 
 import io
-import json
 import math
 import pickle
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from pipelines.video_file import count_frames, probe, read_frames
 from schemas.encoder import LATENT_SHAPE
 from schemas.episode import Episode, LeftOut, Segment
 from schemas.errors import DataError, UsageError
+from schemas.plain_json import parse_json
 from schemas.shard import camera_name
 from schemas.storage import exists, join, join_inside, list_names, read_bytes, size_bytes
 
@@ -186,10 +186,10 @@ class VPPLayout:
 
 def _read_json(url: str) -> dict[str, Any]:
     try:
-        content = json.loads(read_bytes(url))
+        content = parse_json(read_bytes(url))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise DataError("missing_file", f"expected an annotation, found no file at {url}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError("bad_json", f"expected JSON, found {error} in {url}") from error
     if not isinstance(content, dict):
         raise DataError("bad_annotation", f"expected a JSON object, found {type(content).__name__} in {url}")

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 
 from schemas.errors import UsageError
+from schemas.plain_json import parse_json
 from schemas.settings import from_mapping, to_mapping
 from schemas.storage import exists, join, read_bytes, remove_file, write_bytes
 from vpp.policy.config import PolicyConfig
@@ -98,7 +99,7 @@ def read_config(url: str) -> PolicyConfig:
     if not exists(path):
         raise UsageError(f"policy {url}: expected a folder of jobs/stage2.py (its policy/), found no {CONFIG} in it")
     try:
-        values = json.loads(read_bytes(path))
+        values = parse_json(read_bytes(path))
     except ValueError as error:
         raise UsageError(f"{path}: expected JSON, found {error}") from error
     return from_mapping(PolicyConfig, values, path)

@@ -25,6 +25,7 @@ from schemas.errors import DataError, UsageError
 from schemas.plain_json import parse_json
 from schemas.shard import camera_name
 from schemas.storage import exists, join, join_inside, list_names, read_bytes, size_bytes
+from schemas.torch_file import check_torch_file
 
 _FILES_PER_PART = 1000
 _LATENT_FOLDERS = ("latent_videos_svd/", "latent_videos/")  # the annotations name one, the disk often has the other
@@ -245,8 +246,10 @@ def _read_latents(url: str, num_frames: int) -> np.ndarray:
         content = read_bytes(url)
     except IsADirectoryError as error:
         raise DataError("decode_error", f"expected a torch file, found a folder at {url}") from error
+    handle = io.BytesIO(content)
+    check_torch_file(handle, url)
     try:
-        latents = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        latents = torch.load(handle, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise DataError(
             "unsafe_pickle", f"expected a plain tensor, found what torch will not unpickle in {url}"
@@ -256,6 +259,7 @@ def _read_latents(url: str, num_frames: int) -> np.ndarray:
         raise DataError("decode_error", f"expected a torch file, found {found:.200} in {url}") from error
     expected = (num_frames, *LATENT_SHAPE)
     is_plain = isinstance(latents, torch.Tensor) and latents.layout == torch.strided and latents.is_floating_point()
+    is_plain = is_plain and latents.nbytes <= latents.untyped_storage().nbytes()  # or one number may stand for millions
     if not is_plain or tuple(latents.shape) != expected or not torch.isfinite(latents).all():
         found = f"{latents.dtype} {tuple(latents.shape)}" if is_plain else type(latents).__name__
         raise DataError("latents_not_aligned", f"expected finite latents of shape {expected}, found {found} in {url}")

@@ -12,11 +12,9 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from schemas.episode import MAX_FRAMES
 from schemas.errors import DataError
 from schemas.mp4_boxes import check_sample_tables
-
-MAX_FRAMES = 1 << 21
-"""Of a video: 19 hours at 30 frames per second."""
 
 MAX_PIXELS = 1 << 24
 """Of a frame: 4096 x 4096, more than the 5.3K of a camera that one wears."""

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pipelines.sources.pictures import decode_image
 from pipelines.sources.source import NumberedFrame
 from schemas.errors import DataError
+from schemas.parquet_memory import check_size
 from schemas.storage import join_inside, open_read, read_bytes
 
 _BUFFER_BYTES = 1 << 20
@@ -30,10 +31,12 @@ def open_parquet(url: str) -> Iterator[pq.ParquetFile]:
     """
     try:
         with open_read(url) as handle:
-            yield pq.ParquetFile(handle, buffer_size=_BUFFER_BYTES)
+            file = pq.ParquetFile(handle, buffer_size=_BUFFER_BYTES)
+            check_size(file.metadata)
+            yield file
     except FileNotFoundError as error:
         raise DataError("missing_file", f"expected a Parquet file, found no file at {url}") from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         # Arrow reports damage as an OSError of its own, without a number; a store's or a disk's fault has one or is a
         # subclass.
         if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):

@@ -20,7 +20,7 @@ from pipelines.captions import clean_caption
 from pipelines.sources.source import NumberedFrame, Trajectory
 from pipelines.video_file import count_frames, probe, read_frames
 from schemas.encoder import LATENT_SHAPE
-from schemas.episode import Episode, LeftOut, Segment
+from schemas.episode import MAX_FRAMES, Episode, LeftOut, Segment
 from schemas.errors import DataError, UsageError
 from schemas.plain_json import parse_json
 from schemas.shard import camera_name
@@ -29,7 +29,6 @@ from schemas.torch_file import check_torch_file
 
 _FILES_PER_PART = 1000
 _LATENT_FOLDERS = ("latent_videos_svd/", "latent_videos/")  # the annotations name one, the disk often has the other
-_MAX_FRAMES = 2**31 - 1  # what a manifest can tell
 
 
 class VPPLayout:
@@ -178,8 +177,8 @@ class VPPLayout:
         if fps is None:
             fps = probe(video).fps if self._asks_header or not length else 0.0
         num_frames = length or count_frames(video)
-        if num_frames > _MAX_FRAMES:
-            raise DataError("bad_annotation", f"expected at most {_MAX_FRAMES} frames, found more in {url}")
+        if num_frames > MAX_FRAMES:
+            raise DataError("bad_annotation", f"expected at most {MAX_FRAMES} frames, found more in {url}")
         if not num_frames:
             raise DataError("decode_error", f"expected frames, found none in {video}")
         return num_frames, fps

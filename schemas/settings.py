@@ -21,6 +21,7 @@ import tyro
 
 from schemas.errors import UsageError
 from schemas.plain_yaml import parse_yaml
+from schemas.storage import check_no_credentials
 
 CONFIG_FILE = "vpp.yaml"
 
@@ -43,15 +44,33 @@ def load_settings(
         defaults_for: The defaults that follow from what the user has chosen, such as a preset.
 
     Raises:
-        UsageError: If the file is missing though named, is not YAML, or has a name that the settings do not have.
+        UsageError: If the file is missing though named, is not YAML, or has a name that the settings do not have; or if
+            a setting holds credentials.
         SystemExit: With code 2 if the command line is wrong, with 0 after `--help`.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     config_file = _take_option(arguments, "--config")
     settings = _parse(settings_class, section, arguments, config_file, settings_class())
-    if defaults_for is None:
-        return settings
-    return _parse(settings_class, section, arguments, config_file, defaults_for(settings))
+    if defaults_for is not None:
+        settings = _parse(settings_class, section, arguments, config_file, defaults_for(settings))
+    _check_no_credentials(to_mapping(settings), section)
+    return settings
+
+
+def _check_no_credentials(value: Any, where: str) -> None:
+    """Settings are logged and stored: no text in them may be a URL with a password.
+
+    Raises:
+        UsageError: Naming the setting, without its value.
+    """
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, item in items:
+        _check_no_credentials(item, f"{where}.{name}")
+    if isinstance(value, str):
+        try:
+            check_no_credentials(value)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from None
 
 
 def _parse(settings_class: type[_S], section: str, arguments: list[str], config_file: str | None, default: _S) -> _S:

@@ -35,7 +35,7 @@ from schemas.episode import Episode, LeftOut, Segment
 from schemas.errors import DataError, UsageError
 from schemas.plain_json import parse_json
 from schemas.shard import camera_name
-from schemas.storage import exists, join, list_files, read_bytes
+from schemas.storage import exists, join, join_inside, list_files, read_bytes
 
 _SHARD_NAME = re.compile(r"(?P<name>.+?)(?:-(?P<split>\w+))?\.tfrecord-(?P<shard>\d+)-of-\d+")
 _FILE_NAME = re.compile(r"(?P<name>.+?)(?:-(?P<split>train|val|valid|validation|test))?\.tfrecord")
@@ -104,6 +104,7 @@ class OpenXRLDS:
         url, mapping, split = join(self._url, part), self._mapping(part), _parse_name(part)["split"]
         cameras, number = self._cameras_of(mapping), -1
         try:
+            join_inside(self._url, part)
             for number, record in enumerate(read_records(url)):
                 episode_id = f"{_id_prefix(part)}-{number:06d}"
                 try:
@@ -122,6 +123,9 @@ class OpenXRLDS:
         except FileNotFoundError:
             detail = f"expected {url}, found no such file"
             yield LeftOut("rejected", "missing_file", detail, split=split, source_url=url)
+            return
+        except DataError as error:
+            yield LeftOut("rejected", error.reason, error.detail, split=split, source_url=url)
             return
         if number < 0:
             yield LeftOut(

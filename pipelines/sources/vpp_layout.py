@@ -131,7 +131,7 @@ class VPPLayout:
         return [name for name in list_names(join(self._url, "annotation", split)) if name.endswith(".json")]
 
     def _episode(self, split: str, episode_id: str, url: str) -> Episode:
-        annotation = _read_json(url)
+        annotation = _read_json(join_inside(self._url, f"annotation/{episode_id}.json"))
         videos = [_path(entry, "video_path", url) for entry in _listed(annotation, ("videos",), url)]
         latents = [_path(entry, "latent_video_path", url) for entry in _listed(annotation, ("latent_videos",), url)]
         if not videos:

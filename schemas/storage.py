@@ -212,7 +212,7 @@ def open_read(url: str, block_bytes: int = 4 << 20) -> Iterator[IO[bytes]]:
     """
     fs, path = filesystem(url)
     if isinstance(fs, LocalFileSystem):
-        _check_file(path)
+        check_file(path)
         with open(path, "rb") as local:
             yield local
     else:
@@ -228,11 +228,11 @@ def read_bytes(url: str, start: int | None = None, end: int | None = None) -> by
     """
     fs, path = filesystem(url)
     if isinstance(fs, LocalFileSystem):
-        _check_file(path)
+        check_file(path)
     return bytes(fs.cat_file(path, start=start, end=end))
 
 
-def _check_file(path: str) -> None:
+def check_file(path: str) -> None:
     """Refuses pipes and devices: the first would be waited for, the second may never end.
 
     Raises:

@@ -92,7 +92,8 @@ def _look(root: str, path: str, depth: int) -> Iterator[Run]:
         found.append(("evaluation", EVALUATION))
     for kind, name in found:
         record = _read(join(url, name)) if name in files else {}
-        if kind == "stage1" and "video_model" in record.get("settings", {}):
+        settings = record.get("settings")
+        if kind == "stage1" and isinstance(settings, dict) and "video_model" in settings:
             kind = "stage2"
         yield Run(kind, root, path, record)
     if depth:

@@ -11,7 +11,9 @@ from typing import IO
 
 from schemas.errors import DataError
 
-_PARENTS = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"dinf", b"udta", b"gmhd", b"wave", b"tref"))
+_PARENTS = frozenset(
+    (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"dinf", b"udta", b"gmhd", b"wave", b"tref")
+)
 _HEADER = struct.Struct(">I4s")
 _TABLE = struct.Struct(">4xII")  # version and flags, size of a sample or 0, number of samples
 _MOST_BOXES = 10_000

@@ -153,7 +153,9 @@ def _check_type(hint: Any, value: Any, where: str) -> None:
     origin = typing.get_origin(hint)
     if origin is typing.Literal:
         if value not in typing.get_args(hint):
-            raise UsageError(f"{where}: expected one of {', '.join(map(str, typing.get_args(hint)))}, found {value!r:.200}")
+            raise UsageError(
+                f"{where}: expected one of {', '.join(map(str, typing.get_args(hint)))}, found {value!r:.200}"
+            )
         return
     if origin is tuple:
         of_items = typing.get_args(hint)

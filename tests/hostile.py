@@ -90,9 +90,7 @@ def _changed(content: bytes, changes: list[tuple[Any, ...]]) -> bytes:
             content = content[:place] + bytes([content[place] ^ told[0]]) + content[place + 1 :]
         elif kind == "number":
             number, width, order = told
-            content = (
-                content[:place] + (number % 256**width).to_bytes(width, order) + content[place + width :]
-            )
+            content = content[:place] + (number % 256**width).to_bytes(width, order) + content[place + width :]
         elif kind == "insert":
             content = content[:place] + told[0] + content[place:]
         elif kind == "remove":

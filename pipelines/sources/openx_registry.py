@@ -257,7 +257,11 @@ def _is_colour_image(leaf: dict[str, Any]) -> bool:
 def _size(leaf: dict[str, Any]) -> int:
     """Numbers of one step; 0 for a tensor of unknown shape or what is no tensor."""
     sizes = _dimensions(leaf, "tensor")
-    return math.prod(map(int, sizes)) if "tensor" in leaf and all(size.isdecimal() and len(size) < 10 for size in sizes) else 0
+    return (
+        math.prod(map(int, sizes))
+        if "tensor" in leaf and all(size.isdecimal() and len(size) < 10 for size in sizes)
+        else 0
+    )
 
 
 def _looks_coloured(content: memoryview) -> bool:

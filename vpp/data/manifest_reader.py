@@ -126,7 +126,9 @@ def _read_part(content: bytes, url: str, product: Product, cameras: Sequence[str
     episode_codes, episodes = _encode_rows([codes["dataset"], _encode(table["source_episode"])])
     numbers = {name: table[name].to_numpy() for name in _NUMBERS if name in columns}
     if any(values.min() < 0 or values.max() > MAX_FRAMES for values in numbers.values()):
-        raise UsageError(f"manifest part {url}: expected numbers of frames and of values up to {MAX_FRAMES}, found others")
+        raise UsageError(
+            f"manifest part {url}: expected numbers of frames and of values up to {MAX_FRAMES}, found others"
+        )
     hashes = np.array([even_hash(*episode) for episode in episodes], np.uint64)
     return _Part(
         url=url,

@@ -32,7 +32,10 @@ def decode_clip(data: bytes | memoryview) -> np.ndarray:
     """
     frames = list(islice(_frames(data), NUM_FRAMES + 1))
     if len(frames) != NUM_FRAMES:
-        raise DataError("wrong_num_frames", f"expected {NUM_FRAMES} frames, found {len(frames)}{' or more' * (len(frames) > NUM_FRAMES)}")
+        raise DataError(
+            "wrong_num_frames",
+            f"expected {NUM_FRAMES} frames, found {len(frames)}{' or more' * (len(frames) > NUM_FRAMES)}",
+        )
     return np.stack(frames)
 
 

@@ -89,7 +89,9 @@ def _tensors(file: IO[bytes], expected: str) -> Any:
         check_torch_file(file, "it")
     except DataError as error:
         if error.reason == "unsafe_pickle":
-            raise UsageError(f"{expected}, found one that will not unpickle as plain tensors: {error.detail}") from error
+            raise UsageError(
+                f"{expected}, found one that will not unpickle as plain tensors: {error.detail}"
+            ) from error
         raise UsageError(f"{expected}, found one that cannot be read ({error.detail}); download it again") from error
     try:
         return torch.load(file, map_location="cpu", weights_only=True)

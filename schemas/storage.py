@@ -70,7 +70,7 @@ def _options(url: str) -> dict[str, Any]:
 
 
 def check_no_credentials(text: str) -> None:
-    """Checks that no URL in a text tells a password, a token or a signature: URLs are logged, and stored with what is made.
+    """Checks that no URL in a text holds a password, a token or a signature: URLs are logged and stored.
 
     Raises:
         UsageError: Without the text.
@@ -135,7 +135,7 @@ def _is_path(url: str) -> bool:
 
 
 def _leads_out(root: str, path: str) -> bool:
-    """Whether links on a local path lead out of a folder, and not into the blobs beside a snapshot of the hub's cache."""
+    """Whether links on a path lead out of a folder, and not into the blobs beside a snapshot of the hub's cache."""
     real_root, real = os.path.realpath(root), os.path.realpath(path)
     folders = [real_root]
     if os.path.basename(os.path.dirname(real_root)) == "snapshots":

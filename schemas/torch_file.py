@@ -1,8 +1,8 @@
 """Looks at a file of `torch.save` before torch does: a zip of a pickle and of raw tensors (`torch.serialization`).
 
-`torch.load(weights_only=True)` runs no code, but makes what a few bytes ask for: a bytearray of any size, a storage that
-is compressed a thousandfold, a tensor that shows one number a billion times. Here the pickle may name only what a state
-dict is made of, nothing may be compressed, and no tensor may show more than the file holds.
+`torch.load(weights_only=True)` runs no code, but makes what a few bytes ask for: a bytearray of any size, or a storage
+that is compressed a thousandfold. Here the pickle may name only what a state dict is made of, and nothing may be
+compressed. That a tensor shows no number a billion times is for its reader to check: only then are there shapes.
 """
 
 from __future__ import annotations

@@ -24,7 +24,5 @@ def naming_damage(where: str) -> Iterator[None]:
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError, pa.ArrowException) as error:
         if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
             raise  # Arrow tells damage by an OSError of its own, without a number
-        found = " ".join(repr(error).split())
-        raise UsageError(
-            f"{where}: expected what the jobs write, found something else: {found:.300}; remove it, or run its job again"
-        ) from error
+        found = f"found something else: {' '.join(repr(error).split()):.300}"
+        raise UsageError(f"{where}: expected what the jobs write, {found}; remove it, or run its job again") from error

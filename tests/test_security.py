@@ -30,7 +30,9 @@ def test_every_test_that_is_named_exists() -> None:
 
 def test_every_row_of_a_table_of_attacks_names_a_test() -> None:
     attacks = TEXT.partition("## Bounds")[0]
-    rows = [line for line in attacks.splitlines() if line.startswith("| ") and not re.match(r"\| (---|attack| ?\|)", line)]
+    rows = [
+        line for line in attacks.splitlines() if line.startswith("| ") and not re.match(r"\| (---|attack| ?\|)", line)
+    ]
     assert len(rows) > 30
     for row in rows:
         assert "::test_" in row, row

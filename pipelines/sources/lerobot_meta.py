@@ -14,7 +14,7 @@ from typing import Any
 
 from pipelines.sources.lerobot_files import NamedFile, fill_path
 from pipelines.sources.lerobot_info import LeRobotInfo
-from pipelines.sources.lerobot_tables import open_parquet
+from pipelines.sources.lerobot_tables import check_batch, open_parquet
 from schemas.errors import DataError, UsageError
 from schemas.plain_json import parse_json
 from schemas.storage import exists, join, list_files, open_read, read_bytes
@@ -93,6 +93,7 @@ class LeRobotMeta:
                 names = file.schema_arrow.names
                 columns = [name for name in names if name == self._task_key or _V3_COLUMNS.fullmatch(name)]
                 for batch in file.iter_batches(EPISODES_PER_PART, columns=columns, use_threads=False):
+                    check_batch(batch, part)
                     yield from batch.to_pylist()
         except DataError as error:
             yield error
@@ -124,7 +125,9 @@ class LeRobotMeta:
         rows: list[Any] = []
         if exists(table):
             with open_parquet(table) as file:
-                rows = file.read(use_threads=False).to_pylist()
+                content = file.read(use_threads=False)
+                check_batch(content, table)
+                rows = content.to_pylist()
         elif exists(lines):
             try:
                 rows = [parse_json(line) for line in read_bytes(lines).splitlines() if line.strip()]

@@ -20,6 +20,7 @@ from schemas.storage import join_inside, open_read, read_bytes
 _BUFFER_BYTES = 1 << 20
 _ROWS_AT_ONCE = 1024
 _PICTURES_AT_ONCE = 16
+_MOST_BYTES = 1 << 24  # of a thousand rows of numbers or names
 
 
 @contextlib.contextmanager
@@ -91,12 +92,24 @@ def read_numbers(
     for batch in episode_batches(url, columns, number):
         first, last = max(start - num_rows, 0), min(end - num_rows, batch.num_rows)
         if first < last:
+            check_batch(batch, url)
             pieces.append(batch.slice(first, last - first))
         num_rows += batch.num_rows
     if num_rows != num_frames:
         found = f"found {num_rows}{'' if number is None else f' of episode {number}'} in {url}"
         raise DataError("inconsistent_lengths", f"expected {num_frames} rows as meta says, {found}")
     return [_matrix(pieces, name, url) for name in columns]
+
+
+def check_batch(batch: pa.RecordBatch | pa.Table, url: str) -> None:
+    """Checks that rows may become Python's objects, which take ten times as much.
+
+    Raises:
+        DataError: `too_large`.
+    """
+    if batch.nbytes > _MOST_BYTES:
+        expected = f"expected at most {_MOST_BYTES} bytes in {batch.num_rows} rows"
+        raise DataError("too_large", f"{expected}, found {batch.nbytes} in {url}")
 
 
 def read_pictures(

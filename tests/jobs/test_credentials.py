@@ -119,7 +119,9 @@ def preprocess(folder: Path) -> tuple[int, str]:
 
 def train_stage1(folder: Path) -> tuple[int, str]:
     write_video_dataset(str(folder / "data"), {"drawers": 4})
-    train_options = "--preset tiny --train.steps 1 --train.batch-size 2 --train.micro-batch-size 2 --train.precision fp32"
+    train_options = (
+        "--preset tiny --train.steps 1 --train.batch-size 2 --train.micro-batch-size 2 --train.precision fp32"
+    )
     options = f"{train_options} --train.validate-every 0 --loading.validation-fraction 0 --workers.cpus-per-worker 1"
     return run("stage1", "--data", folder / "data", "--output", folder / "out", *options.split(), cwd=folder)
 

@@ -35,7 +35,7 @@ def test_the_description(tmp_path: Path, effort: int) -> None:
 
     def read(content: bytes) -> None:
         (folder / "complete.json").write_bytes(content)
-        find_checkpoints(str(tmp_path), verify=True)
+        find_checkpoints(str(tmp_path), verify=True, retry_for_s=0)
         read_checkpoint(CheckpointInfo(1, str(folder), {}), retry_for_s=0)
 
     survives(read, json_mutants(document), effort)

@@ -33,9 +33,7 @@ _VALUES: list[Any] = [
 def survives(read: Callable[[Any], object], mutants: st.SearchStrategy[Any], effort: int) -> None:
     """Checks that `read` returns or raises one of our errors for `effort` mutants."""
 
-    @settings(
-        max_examples=effort, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=effort, suppress_health_check=list(HealthCheck))
     @given(mutants)
     def check(mutant: Any) -> None:
         told = ""

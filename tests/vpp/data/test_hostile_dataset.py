@@ -85,7 +85,7 @@ def test_the_header_of_an_array_is_no_program(header: str) -> None:
 NUMBERS = st.sampled_from([None, -(2**63), -5, -1, 0, 100, 2**31, 2**40, 2**62, 2**63 - 1])
 
 
-@settings(max_examples=60, derandomize=True, deadline=None, database=None)
+@settings(max_examples=60)
 @given(offset=NUMBERS, num_bytes=NUMBERS, shard=st.sampled_from(["d/0.tar", "../x.tar", "/etc/hostname", "", "a\0"]))
 def test_places_in_a_shard(tmp_path_factory: pytest.TempPathFactory, offset: Any, num_bytes: Any, shard: str) -> None:
     url = str(tmp_path_factory.mktemp("dataset"))

@@ -47,6 +47,7 @@ from schemas.clip import PlannedShard
 from schemas.encoder import LatentCodecFactory, TextEncoderFactory
 from schemas.errors import UsageError
 from schemas.layout import plan_folder, summary_url
+from schemas.ray_node import end_with_node
 from schemas.settings import commit, to_mapping
 from schemas.shard import PRODUCTS
 from schemas.storage import check_writable, exists, join, list_names, write_bytes
@@ -148,6 +149,7 @@ def _start_ray() -> None:
         address = os.environ.get("RAY_ADDRESS") or "local"
         options = {"include_dashboard": False} if address == "local" else {}
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        end_with_node()
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -7,6 +7,8 @@ import os
 
 import ray
 
+from schemas.ray_node import end_with_node
+
 
 def start_ray(log_to_driver: bool = False) -> None:
     """Joins the cluster that RAY_ADDRESS names (a submitted job has it), or starts Ray on this machine.
@@ -19,3 +21,4 @@ def start_ray(log_to_driver: bool = False) -> None:
     address = os.environ.get("RAY_ADDRESS") or "local"
     options = {"include_dashboard": False} if address == "local" else {}
     ray.init(address=address, log_to_driver=log_to_driver, logging_level=logging.ERROR, **options)
+    end_with_node()

@@ -11,6 +11,7 @@ import ray.util.metrics
 from ray.autoscaler.v2.sdk import get_cluster_status
 
 from schemas.metrics import Meter
+from schemas.ray_node import end_with_node
 from schemas.resources import NODE_TYPES_VARIABLE, SHOWN, Cluster, Nodes, describe, parse_node_types
 
 
@@ -25,6 +26,7 @@ def start_ray(log_to_driver: bool = False) -> None:
     address = os.environ.get("RAY_ADDRESS") or "local"
     options = {"include_dashboard": False} if address == "local" else {}
     ray.init(address=address, log_to_driver=log_to_driver, logging_level=logging.ERROR, **options)
+    end_with_node()
 
 
 def ray_meter(run: str, **tags: str) -> Meter:

@@ -35,7 +35,7 @@ _LOCAL = re.compile(r"^(?:file|local):(?://)?")
 
 _CREDENTIALS = re.compile(
     r"\b(?:https?|ftp|webdav|dav)s?://[^/?#\s@]*@"  # a user's name can be a token
-    r"|[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s@:]*:[^/?#\s@]*@"
+    r"|\b[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s@:]*:[^/?#\s@]*@"
     r"|[?&](?:X-Amz-(?:Signature|Credential|Security-Token)|Signature|sig|token|access_token|api_key)=",
     re.IGNORECASE,
 )

@@ -108,7 +108,7 @@ def join_inside(root: str, relative: str) -> str:
     """Appends a path that comes from data, which must stay inside `root`.
 
     Raises:
-        DataError: If the path is absolute, has a protocol, or climbs out with `..` or by a link.
+        DataError: If the path is absolute, has a protocol, climbs out with `..` or by a link, or can be no file's name.
 
     >>> join_inside("/data", "videos/1.mp4")
     '/data/videos/1.mp4'
@@ -123,6 +123,8 @@ def join_inside(root: str, relative: str) -> str:
         or normal in ("..", ".")
     ):
         raise DataError("path_outside_root", f"expected a path relative to {root} and inside it, found {relative!r}")
+    if not _is_possible(normal):
+        raise DataError("missing_file", f"expected a file inside {root}, found a name that none has: {relative!r:.300}")
     url = join(root, normal)
     if _is_path(root) and not any(_real(url).startswith(folder) for folder in _real_folders(root)):
         raise DataError(
@@ -131,6 +133,14 @@ def join_inside(root: str, relative: str) -> str:
             "that holds both",
         )
     return url
+
+
+def _is_possible(path: str) -> bool:
+    """Whether a file system can hold a file of this name."""
+    try:
+        return len(os.fsencode(path)) < 4096 and all(len(os.fsencode(name)) < 256 for name in path.split("/"))
+    except UnicodeEncodeError:  # half a letter
+        return False
 
 
 def _is_path(url: str) -> bool:

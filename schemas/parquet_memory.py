@@ -6,6 +6,7 @@ A run-length code holds a billion equal values in a few bytes, so what a file sa
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
@@ -14,9 +15,9 @@ import pyarrow.parquet as pq
 from schemas.errors import UsageError, VPPError
 
 MOST_VALUES = 1 << 26
-"""Of a column in a row group: half a gigabyte of numbers."""
+"""Of a column of a file: half a gigabyte of numbers."""
 
-_MOST_BYTES = 1 << 31  # of a column in a row group, before compression
+_MOST_BYTES = 1 << 31  # of a column of a file, before compression
 
 
 def check_size(metadata: pq.FileMetaData) -> None:
@@ -25,12 +26,16 @@ def check_size(metadata: pq.FileMetaData) -> None:
     Raises:
         pa.ArrowInvalid: If it has more values or bytes than are read.
     """
+    values: Counter[str] = Counter()
+    num_bytes: Counter[str] = Counter()
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         for column in map(group.column, range(group.num_columns)):
-            values, num_bytes = column.num_values, column.total_uncompressed_size
-            if not (0 <= values <= MOST_VALUES and 0 <= num_bytes <= _MOST_BYTES):
-                expected = f"expected at most {MOST_VALUES} values in {_MOST_BYTES} bytes of a column in a row group"
-                raise pa.ArrowInvalid(f"{expected}, found {values} in {num_bytes} of {column.path_in_schema:.100}")
+            values[column.path_in_schema] += max(column.num_values, 0)
+            num_bytes[column.path_in_schema] += max(column.total_uncompressed_size, 0)
+    for name, number in values.items():
+        if number > MOST_VALUES or num_bytes[name] > _MOST_BYTES:
+            expected = f"expected at most {MOST_VALUES} values in {_MOST_BYTES} bytes of a column"
+            raise pa.ArrowInvalid(f"{expected}, found {number} in {num_bytes[name]} bytes of {name:.100}")
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ import stat
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import IO, Any, TypeVar
 
 import fsspec
@@ -30,9 +31,11 @@ PARTIAL_MARK = ".partial-"
 
 _IMPOSSIBLE = (errno.ENAMETOOLONG, errno.ELOOP)  # names that no file has; data may hold them
 
+_LOCAL = re.compile(r"^(?:file|local):(?://)?")
+
 _CREDENTIALS = re.compile(
     r"\b(?:https?|ftp|webdav|dav)s?://[^/?#\s@]*@"  # a user's name can be a token
-    r"|[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s@:]*:[^/?#\s@]*@"
+    r"|\b[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s@:]*:[^/?#\s@]*@"
     r"|[?&](?:X-Amz-(?:Signature|Credential|Security-Token)|Signature|sig|token|access_token|api_key)=",
     re.IGNORECASE,
 )
@@ -105,7 +108,7 @@ def join_inside(root: str, relative: str) -> str:
     """Appends a path that comes from data, which must stay inside `root`.
 
     Raises:
-        DataError: If the path is absolute, has a protocol, or climbs out with `..` or by a link.
+        DataError: If the path is absolute, has a protocol, climbs out with `..` or by a link, or can be no file's name.
 
     >>> join_inside("/data", "videos/1.mp4")
     '/data/videos/1.mp4'
@@ -120,8 +123,10 @@ def join_inside(root: str, relative: str) -> str:
         or normal in ("..", ".")
     ):
         raise DataError("path_outside_root", f"expected a path relative to {root} and inside it, found {relative!r}")
+    if not _is_possible(normal):
+        raise DataError("missing_file", f"expected a file inside {root}, found a name that none has: {relative!r:.300}")
     url = join(root, normal)
-    if _is_path(root) and _leads_out(filesystem(root)[1], filesystem(url)[1]):
+    if _is_path(root) and not any(_real(url).startswith(folder) for folder in _real_folders(root)):
         raise DataError(
             "path_outside_root",
             f"expected a file inside {root}, found a link out of it: {relative!r}; copy the file, or name the folder "
@@ -130,17 +135,31 @@ def join_inside(root: str, relative: str) -> str:
     return url
 
 
+def _is_possible(path: str) -> bool:
+    """Whether a file system can hold a file of this name."""
+    try:
+        return len(os.fsencode(path)) < 4096 and all(len(os.fsencode(name)) < 256 for name in path.split("/"))
+    except UnicodeEncodeError:  # half a letter
+        return False
+
+
 def _is_path(url: str) -> bool:
-    return "://" not in url or url.startswith("file://")
+    return "://" not in _LOCAL.sub("", url)
 
 
-def _leads_out(root: str, path: str) -> bool:
-    """Whether links on a path lead out of a folder, and not into the blobs beside a snapshot of the hub's cache."""
-    real_root, real = os.path.realpath(root), os.path.realpath(path)
-    folders = [real_root]
-    if os.path.basename(os.path.dirname(real_root)) == "snapshots":
-        folders.append(os.path.join(os.path.dirname(os.path.dirname(real_root)), "blobs"))
-    return not any(os.path.commonpath((folder, real)) == folder for folder in folders)
+def _real(url: str) -> str:
+    """A local path without links."""
+    return os.path.realpath(os.path.expanduser(_LOCAL.sub("", url)))
+
+
+@lru_cache(maxsize=64)
+def _real_folders(root: str) -> tuple[str, ...]:
+    """Where links in a folder may lead: into it, and from a snapshot of the hub's cache to the blobs beside it."""
+    real = _real(root)
+    snapshots = os.path.dirname(real)
+    is_snapshot = os.path.basename(snapshots) == "snapshots"
+    blobs = (os.path.join(os.path.dirname(snapshots), "blobs", ""),) if is_snapshot else ()
+    return (os.path.join(real, ""), *blobs)
 
 
 def exists(url: str) -> bool:

@@ -5,6 +5,7 @@ The examples are the same in each run. `EFFORTS` gives a test two sizes: a quick
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from typing import Any
@@ -116,7 +117,7 @@ def _replaced(document: Any, changes: list[tuple[tuple[Any, ...], Any]]) -> byte
                 holder = holder[key]
             key = path[-1] if path else ""
             if value is not _GONE:
-                holder[key] = value
+                holder[key] = copy.deepcopy(value)  # a later change may go into it
             elif path:
                 del holder[key]
             document = document if path else holder[""]

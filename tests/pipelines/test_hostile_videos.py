@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from bombs import claiming
 from hostile import EFFORTS, mutants, survives
 from small_dataset import clip_video, write_shard
 from videos import write_video
@@ -24,19 +25,6 @@ from schemas.episode import MAX_FRAMES, Episode, Segment
 from schemas.errors import DataError
 from schemas.mp4_boxes import check_sample_tables
 from vpp.data.video_frames import decode_clip, decode_first_frame, decode_frame
-
-
-def claiming(content: bytes, num_frames: int) -> bytes:
-    """An MP4 whose tables say that it has so many frames of one byte."""
-    changed = bytearray(content)
-    for kind, place, numbers in (
-        (b"stsz", 4, (1, num_frames)),
-        (b"stts", 8, (num_frames,)),
-        (b"stsc", 4, (1, 1, num_frames)),
-    ):
-        start = changed.find(kind) + 4 + place
-        changed[start : start + 4 * len(numbers)] = struct.pack(f">{len(numbers)}I", *numbers)
-    return bytes(changed)
 
 
 def test_a_table_that_claims_a_million_frames_is_not_given_to_ffmpeg(

@@ -132,3 +132,10 @@ def test_an_unwritable_output_is_the_users_mistake(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot write"):
         storage.check_writable(str(tmp_path / "file" / "below"))
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "a/" * 2048 + "b", "half a letter \ud800"])
+def test_a_name_that_no_file_has_is_a_missing_file(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match="missing_file"):
+        storage.join_inside(str(tmp_path), name)
+    assert storage.join_inside(str(tmp_path), "x" * 255)

@@ -97,7 +97,8 @@ def _shapes(config: PolicyConfig, num_weights: int, url: str) -> dict[str, torch
     Raises:
         UsageError: If there can be no such network.
     """
-    num_layers = config.video_former.depth + config.denoiser.encoder_layers + config.denoiser.decoder_layers
+    num_layers = config.denoiser.encoder_layers + config.denoiser.decoder_layers
+    num_layers += 0 if config.video_former.kind == "none" else config.video_former.depth
     if num_layers > num_weights:
         raise UsageError(f"policy {url}: expected the weights of {num_layers} layers, found {num_weights} tensors")
     try:

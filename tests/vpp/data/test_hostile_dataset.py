@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,25 @@ def test_places_in_a_shard(tmp_path_factory: pytest.TempPathFactory, offset: Any
     for attempt in (lambda: read_members(url, "clips", read), lambda: read_written(url, "clips", 0)):
         with contextlib.suppress(VPPError):
             attempt()
+
+
+def test_names_and_links_in_a_tar_mean_nothing(tmp_path: Path) -> None:
+    shard = tmp_path / "data/clips/shards/d/0.tar"
+    shard.parent.mkdir(parents=True)
+    with tarfile.open(shard, "w") as tar:
+        film, link = tarfile.TarInfo("../../../../../outside.mp4"), tarfile.TarInfo("c.txt")
+        film.size, link.type, link.linkname = 4, tarfile.SYMTYPE, "/etc/hostname"
+        tar.addfile(film, io.BytesIO(b"film"))
+        tar.addfile(link)
+    with tarfile.open(shard) as tar:
+        places = {info.name: info.offset_data for info in tar}
+    members = [
+        {"name": "mp4", "offset": places["../../../../../outside.mp4"], "num_bytes": 4},
+        {"name": "txt", "offset": places["c.txt"], "num_bytes": 0},
+    ]
+    row = {"clip_id": "c", "shard": "d/0.tar", "members": members}
+    assert read_members(str(tmp_path / "data"), "clips", row) == {"mp4": b"film", "txt": b""}
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [shard]
 
 
 def test_an_episode_of_endless_frames_makes_no_endless_index(tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV   ?= .venv
 OUT    ?= out
+SEED   ?= 0
 BIN    := $(VENV)/bin
 
 learn_job = $(BIN)/python jobs/$(1).py --config configs/learn.yaml
 
-.PHONY: demo learn test test-slow check format constraints clean
+.PHONY: demo learn test test-slow chaos check format constraints clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -50,6 +51,9 @@ test: $(VENV)/.installed check  ## lint, types, import boundaries, all quick tes
 
 test-slow: $(VENV)/.installed  ## kills, simulators, memory
 	$(BIN)/python -m pytest -m slow
+
+chaos: $(VENV)/.installed  ## kills and ailing stores while each job runs, into out/chaos; 0 only if nothing was lost
+	PYTHONPATH=tests $(BIN)/python -m chaos --seed $(SEED) --output $(OUT)/chaos
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

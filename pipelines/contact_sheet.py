@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Any
 
-import av
+import av.error
 import numpy as np
 
 from pipelines.contact_sheet_image import draw_image
 from pipelines.contact_sheet_page import write_page
-from pipelines.encode_video import decode_video
+from pipelines.encode_video import decode_frames
 from pipelines.query import Manifest
 from pipelines.range_read import read_members
 from schemas.errors import DataError, UsageError
@@ -106,9 +106,10 @@ def _card(dataset_url: str, row: dict[str, Any]) -> Card:
     except DataError as error:
         return Card(row, fault=str(error))
     try:
-        frames = decode_video(video)
-    except (av.error.FFmpegError, ValueError) as error:
-        return Card(row, video, fault=f"decode_error: {error}")
+        frames = list(islice(decode_frames(video), NUM_FRAMES + 1))
+    except (av.error.FFmpegError, DataError, ValueError) as error:
+        return Card(row, fault=f"decode_error: {error}")
     if len(frames) != NUM_FRAMES:
-        return Card(row, video, fault=f"decode_error: expected {NUM_FRAMES} frames, found {len(frames)}")
+        more = " or more" * (len(frames) > NUM_FRAMES)
+        return Card(row, fault=f"decode_error: expected {NUM_FRAMES} frames, found {len(frames)}{more}")
     return Card(row, video, {number: frames[number] for number in SHOWN_FRAMES})

@@ -12,6 +12,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
+from schemas.closed_video import MP4, open_closed, video_stream
 from schemas.shard import FRAME_SIZE_PX
 
 Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
@@ -92,11 +93,14 @@ def encode_video(
 
 
 def decode_frames(data: bytes) -> Iterator[np.ndarray]:
-    """Yields the frames of a stored video as RGB uint8 `[H, W, 3]`."""
-    with av.open(io.BytesIO(data), "r") as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        for frame in container.decode(stream):
+    """Yields the frames of a stored video as RGB uint8 `[H, W, 3]`.
+
+    Raises:
+        DataError: If it is no such video.
+        av.error.FFmpegError: If it is damaged.
+    """
+    with open_closed(io.BytesIO(data), MP4) as container:
+        for frame in container.decode(video_stream(container)):
             yield frame.to_ndarray(format="rgb24")
 
 

@@ -21,7 +21,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from schemas.layout import manifest_folder
 from schemas.shard import PRODUCTS
-from schemas.storage import PARTIAL_MARK, filesystem
+from schemas.storage import PARTIAL_MARK, check_file, filesystem
 
 PROTOCOL = "manifest"
 
@@ -114,6 +114,7 @@ class _PartFile(io.RawIOBase):
         self._local = None
         if isinstance(part.fs, LocalFileSystem):
             with files.keeping_faults():
+                check_file(part.path)
                 self._local = open(part.path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
 
     def readable(self) -> bool:

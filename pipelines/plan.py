@@ -14,10 +14,12 @@ from pipelines.captions import clean_caption
 from pipelines.plan_files import LeftOutWriter, PlanSummary, ShardPlanWriter, write_captions, write_plan
 from pipelines.windows import Window, WindowSettings, windows
 from schemas.clip import PlannedSample
-from schemas.episode import Episode, LeftOut, Segment
+from schemas.episode import MAX_FRAMES, Episode, LeftOut, Segment
 from schemas.layout import plan_folder
 from schemas.shard import PRODUCTS, Product, sample_id
 from schemas.storage import join
+
+_OVERLAPS = 4  # of a video's segments at a moment, on the average: two annotators' windows overlap by half
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,11 @@ def make_plan(
                 for product in products:
                     left_out[product].add(entry)
                 continue
-            if not captions.is_new_episode(entry.episode_id):
+            is_known = not captions.is_new_episode(entry.episode_id)
+            fault = _listed_twice(entry) if is_known else _too_many_frames(entry)
+            if fault:
                 for product in products:
-                    left_out[product].add(_listed_twice(entry))
+                    left_out[product].add(fault)
                 continue
             episode = _with_clean_captions(entry)
             for product in products:
@@ -148,6 +152,17 @@ def _listed_twice(episode: Episode) -> LeftOut:
     detail = f"expected an id of its own, found {episode.episode_id} a second time"
     return LeftOut(
         "rejected", "duplicate_episode", detail, episode.episode_id, split=episode.split, source_url=episode.source_url
+    )
+
+
+def _too_many_frames(episode: Episode) -> LeftOut | None:
+    """What is wrong with an episode that a few bytes claim to be endless; None if nothing is."""
+    longest = max(episode.num_frames, sum(segment.end - segment.start for segment in episode.segments) // _OVERLAPS)
+    if longest <= MAX_FRAMES:
+        return None
+    detail = f"expected at most {MAX_FRAMES} frames, and segments that cover {_OVERLAPS} times as many, found more"
+    return LeftOut(
+        "rejected", "too_many_frames", detail, episode.episode_id, split=episode.split, source_url=episode.source_url
     )
 
 

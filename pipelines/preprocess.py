@@ -49,7 +49,7 @@ from schemas.settings import commit, to_mapping
 from schemas.shard import PRODUCTS
 from schemas.stage import stage
 from schemas.storage import check_writable, exists, join, list_names, write_bytes
-from schemas.store_faults import PASSING_FAULTS
+from schemas.store_faults import retry_passing_faults
 from schemas.watchdog import Watchdog
 
 _STATUSES = ("written", "rejected", "filtered")
@@ -57,6 +57,10 @@ _ROWS_AT_ONCE = 10_000  # bounds what the driver hands to Ray at a time
 
 _TASK: dict[str, Any] = {"num_cpus": 1, "max_retries": 3}
 """Ray Data would start a task that kills its worker again and again, for ever."""
+
+_RETRY_S = 120.0
+"""How long a task asks a store again that is gone or ails. Ray Data's own retries know errors by their words alone, and
+s3fs says "[Errno 121] We encountered an internal error" for what S3 calls InternalError."""
 
 
 def preprocess(
@@ -161,8 +165,6 @@ def _start_ray() -> None:
     start_ray()
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.retried_map_errors = list(PASSING_FAULTS)
-    context.max_map_retries = 6  # after 1, 2, 4, 8, 16 s: a store may be gone for half a minute
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
@@ -197,7 +199,10 @@ def _opened(spec: SourceSpec) -> Source:
 
 
 def _list_task(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
-    return {"num_rows": list_part(_opened(job.specs[row["dataset"]]), row["part"], row["url"])}
+    def list_it() -> int:
+        return list_part(_opened(job.specs[row["dataset"]]), row["part"], row["url"])
+
+    return {"num_rows": retry_passing_faults(list_it, f"listing {row['part']}", _RETRY_S)}
 
 
 def _plan(job: _Job, watchdog: Watchdog, spec: SourceSpec, num_parts: int) -> PlanSummary:
@@ -272,6 +277,11 @@ def _make_task(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _decode_task(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
+    doing = f"decoding shard {row['number']} of {row['dataset']}"
+    return retry_passing_faults(lambda: _decode(job, row), doing, _RETRY_S)
+
+
+def _decode(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
     shard = load_shard(job.output, row["dataset"], row["product"], int(row["number"]))
     spec = job.specs[shard.dataset]
     if not exists(spec.url):  # a lost mount or bucket would make every file of it look missing
@@ -283,6 +293,11 @@ def _decode_task(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_task(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
+    doing = f"writing shard {row['shard'].name} of {row['shard'].dataset}"
+    return retry_passing_faults(lambda: _write(job, row), doing, _RETRY_S)
+
+
+def _write(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
     shard: PlannedShard = row["shard"]
     samples: list[Sample] = row["samples"]
     started = time.monotonic()
@@ -299,7 +314,11 @@ class _TextActor:
         self._output, self._encoder = output, factory()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"num_captions": encode_captions(self._output, row["dataset"], int(row["number"]), self._encoder)}
+        def encode() -> int:
+            return encode_captions(self._output, row["dataset"], int(row["number"]), self._encoder)
+
+        doing = f"embedding captions {row['number']} of {row['dataset']}"
+        return {"num_captions": retry_passing_faults(encode, doing, _RETRY_S)}
 
 
 class _LatentActor:

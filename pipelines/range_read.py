@@ -9,6 +9,8 @@ from schemas.errors import DataError
 from schemas.shard import Product
 from schemas.storage import join, join_inside, read_bytes
 
+_LARGEST_OFFSET, _MOST_BYTES = 1 << 48, 1 << 31  # of a shard, of a sample: a manifest can claim any number
+
 
 def read_members(
     output: str, product: Product, row: Mapping[str, Any], names: Collection[str] | None = None
@@ -38,10 +40,18 @@ def read_members(
     url = join_inside(join(output, product, "shards"), row["shard"])
     if not members:
         return {}
+    if any(member["offset"] is None or member["num_bytes"] is None for member in members):
+        raise DataError("truncated_shard", f"expected an offset and a size of each member of {identity}, found none")
     start = min(member["offset"] for member in members)
     end = max(member["offset"] + member["num_bytes"] for member in members)
-    if start < 0:
-        raise DataError("truncated_shard", f"expected offsets from 0 on, found {start} in {identity}")
+    if (
+        start < 0
+        or end > _LARGEST_OFFSET
+        or end - start > _MOST_BYTES
+        or any(member["num_bytes"] < 0 for member in members)
+    ):
+        found = f"found bytes {start} to {end} in {identity}"
+        raise DataError("truncated_shard", f"expected offsets from 0 on and at most {_MOST_BYTES} bytes, {found}")
     try:
         content = memoryview(read_bytes(url, start, end))
     except FileNotFoundError as error:

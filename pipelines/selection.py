@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from schemas.errors import UsageError
 from schemas.layout import selection_url
+from schemas.parquet_memory import read_parquet
 from schemas.shard import Product
-from schemas.storage import exists, join, list_names, open_read, write_file
+from schemas.storage import exists, join, list_names, read_bytes, write_file
 
 ID_COLUMNS: dict[str, Product] = {"clip_id": "clips", "episode_id": "episodes"}
 """The product that a column's ids are of."""
@@ -81,11 +82,7 @@ def load_selection(url: str, name: str) -> pa.Table:
         raise UsageError(
             f"selection {name!r}: expected {source}, found none; jobs/query.py --save {name} writes one; there: {there}"
         )
-    with open_read(source) as handle:
-        try:
-            table = pq.read_table(handle)
-        except pa.ArrowException as error:
-            raise UsageError(f"selection {name!r}: expected Parquet at {source}, found something else") from error
+    table = read_parquet(read_bytes(source), f"selection {name!r} at {source}")
     if len(table.column_names) != 1 or table.column_names[0] not in ID_COLUMNS:
         found = ", ".join(table.column_names)
         raise UsageError(f"selection {name!r}: expected one column clip_id or episode_id in {source}, found {found}")

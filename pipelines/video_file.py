@@ -14,24 +14,18 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
 
 import av
 import av.error
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from schemas.closed_video import open_closed, video_stream
 from schemas.errors import DataError
 from schemas.storage import open_read
 
 DECODER = f"pyav {av.__version__} (libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))})"
 """Name and version of the decoder, for the manifest: another one may pick other frames for a time stamp."""
-
-_CLOSED = {
-    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,ivf,obu",
-    "protocol_whitelist": "none",
-}
-"""Only containers that hold their own frames: a playlist would have FFmpeg read other files or the network."""
 
 _SEEK_WORTH_FRAMES = 12  # a seek flushes the decoder: skipping fewer frames costs less when they are decoded
 
@@ -119,13 +113,18 @@ class _FrameClock:
 
     @classmethod
     def of(cls, stream: VideoStream) -> _FrameClock | None:
-        entries = [(entry.timestamp, entry.is_keyframe) for entry in stream.index_entries]
+        entries = stream.index_entries
         if len(entries) < 2 or len(entries) != stream.frames or stream.start_time is None:
             return None
-        step = entries[1][0] - entries[0][0]
-        if step <= 0 or any(later[0] - earlier[0] != step for earlier, later in pairwise(entries)):
-            return None
-        return cls(stream.start_time, step, tuple(number for number, (_, is_key) in enumerate(entries) if is_key))
+        first = entries[0].timestamp
+        step = entries[1].timestamp - first
+        keyframes = []
+        for number, entry in enumerate(entries):
+            if step <= 0 or entry.timestamp != first + number * step:
+                return None
+            if entry.is_keyframe:
+                keyframes.append(number)
+        return cls(stream.start_time, step, tuple(keyframes))
 
     def keyframe_before(self, number: int) -> int:
         """The last keyframe, in decoding order, at or before a frame; -1 if there is none."""
@@ -188,14 +187,16 @@ def _open_video(url: str) -> Iterator[tuple[InputContainer, VideoStream]]:
                 raise DataError("empty_file", f"expected a video, found 0 bytes in {url}")
             handle.seek(0)
             try:
-                container = av.open(handle, "r", options=_CLOSED)
+                container = open_closed(handle)
             except av.error.FFmpegError as error:
                 raise DataError("not_a_video", f"{_words(error)} ({url})") from error
+            except DataError as error:
+                raise DataError(error.reason, f"{error.detail} in {url}") from error
             with container:
-                stream = next(iter(container.streams.video), None)
-                if stream is None:
-                    raise DataError("not_a_video", f"expected a video stream, found none in {url}")
-                stream.codec_context.thread_count = 1
+                try:
+                    stream = video_stream(container)
+                except DataError as error:
+                    raise DataError(error.reason, f"{error.detail} in {url}") from error
                 try:
                     yield container, stream
                 except av.error.FFmpegError as error:

@@ -9,6 +9,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+MAX_FRAMES = 1 << 21
+"""Of an episode or a video: 19 hours at 30 frames per second. What claims more would fill disks with clips of it."""
+
 Status = Literal["written", "rejected", "filtered"]
 
 

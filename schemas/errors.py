@@ -6,6 +6,8 @@ connection, a full disk) is neither: it stops the task, and running the job agai
 
 from __future__ import annotations
 
+_MOST_CHARACTERS = 2000  # a detail tells what was found, which can be of any length
+
 
 class VPPError(Exception):
     """Root of the project's own errors."""
@@ -26,7 +28,8 @@ class DataError(VPPError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)  # both in args, so that the error survives pickling between workers
         self.reason = reason
-        self.detail = " ".join(detail.encode(errors="replace").decode().split())  # a lone surrogate fits in no file
+        line = " ".join(detail.encode(errors="replace").decode().split())  # a lone surrogate fits in no file
+        self.detail = line if len(line) <= _MOST_CHARACTERS else f"{line[:_MOST_CHARACTERS]}…"
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}"

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
-import yaml
 
 from schemas.errors import UsageError
 from schemas.log_lines import is_structured, start_logging
+from schemas.plain_yaml import parse_yaml
+from schemas.storage import check_no_credentials
+from schemas.store_faults import is_passing_fault
 
 CONFIG_FILE = "vpp.yaml"
 
@@ -44,15 +46,33 @@ def load_settings(
         defaults_for: The defaults that follow from what the user has chosen, such as a preset.
 
     Raises:
-        UsageError: If the file is missing though named, is not YAML, or has a name that the settings do not have.
+        UsageError: If the file is missing though named, is not YAML, or has a name that the settings do not have; or if
+            a setting holds credentials.
         SystemExit: With code 2 if the command line is wrong, with 0 after `--help`.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     config_file = _take_option(arguments, "--config")
     settings = _parse(settings_class, section, arguments, config_file, settings_class())
-    if defaults_for is None:
-        return settings
-    return _parse(settings_class, section, arguments, config_file, defaults_for(settings))
+    if defaults_for is not None:
+        settings = _parse(settings_class, section, arguments, config_file, defaults_for(settings))
+    _check_no_credentials(to_mapping(settings), section)
+    return settings
+
+
+def _check_no_credentials(value: Any, where: str) -> None:
+    """Settings are logged and stored: no text in them may be a URL with a password.
+
+    Raises:
+        UsageError: Naming the setting, without its value.
+    """
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, item in items:
+        _check_no_credentials(item, f"{where}.{name}")
+    if isinstance(value, str):
+        try:
+            check_no_credentials(value)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from None
 
 
 def _parse(settings_class: type[_S], section: str, arguments: list[str], config_file: str | None, default: _S) -> _S:
@@ -85,9 +105,9 @@ def _from_file(default: _S, section: str, config_file: str | None) -> _S:
             raise UsageError(f"--config {config_file}: no such file")
         return default
     try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+        content = parse_yaml(path.read_bytes()) or {}
+    except ValueError as error:
+        raise UsageError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path}: expected one section a job, found {type(content).__name__}")
     misspelt = difflib.get_close_matches(section, map(str, content), n=1)
@@ -113,9 +133,9 @@ def from_mapping(settings_class: type[_S], values: Any, where: str, default: _S 
         raise UsageError(f"{where}: expected settings by name, found {type(values).__name__}")
     hints = typing.get_type_hints(settings_class)
     fields = [field.name for field in dataclasses.fields(settings_class)]  # type: ignore[arg-type]
-    unknown = sorted(set(values) - set(fields))
+    unknown = sorted(map(str, set(values) - set(fields)))
     if unknown:
-        raise UsageError(f"{where}: unknown setting {', '.join(unknown)}; known: {', '.join(fields)}")
+        raise UsageError(f"{where}: unknown setting {', '.join(unknown):.200}; known: {', '.join(fields)}")
     arguments: dict[str, Any] = {}
     for name, value in values.items():
         hint = hints[name]
@@ -135,7 +155,9 @@ def _check_type(hint: Any, value: Any, where: str) -> None:
     origin = typing.get_origin(hint)
     if origin is typing.Literal:
         if value not in typing.get_args(hint):
-            raise UsageError(f"{where}: expected one of {', '.join(map(str, typing.get_args(hint)))}, found {value!r}")
+            raise UsageError(
+                f"{where}: expected one of {', '.join(map(str, typing.get_args(hint)))}, found {value!r:.200}"
+            )
         return
     if origin is tuple:
         of_items = typing.get_args(hint)
@@ -151,7 +173,7 @@ def _check_type(hint: Any, value: Any, where: str) -> None:
         matches = not options or isinstance(value, tuple(options))
     if not matches:
         expected = _list_name(hint) if origin is tuple else getattr(hint, "__name__", hint)
-        raise UsageError(f"{where}: expected {expected}, found {value!r}")
+        raise UsageError(f"{where}: expected {expected}, found {value!r:.200}")
 
 
 def _list_name(hint: Any) -> str:
@@ -188,6 +210,15 @@ def run_job(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         _say(logging.WARNING, "interrupted: what is done is kept, the same command continues")
         code = 130
+    except Exception as error:
+        if not is_passing_fault(error):
+            raise
+        words = " ".join(str(error).split())
+        _say(
+            logging.ERROR,
+            f"stopped: {type(error).__name__}: {words}; what is done is kept, the same command continues",
+        )
+        code = 1
     sys.exit(code)
 
 

@@ -8,9 +8,12 @@ renamed into place, objects appear when their upload ends.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import posixpath
+import re
+import stat
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,6 +28,15 @@ from schemas.store_faults import retry_passing_faults
 PARTIAL_MARK = ".partial-"
 """Part of the name of a local file that is still being written; such files are left-overs after a crash."""
 
+_IMPOSSIBLE = (errno.ENAMETOOLONG, errno.ELOOP)  # names that no file has; data may hold them
+
+_CREDENTIALS = re.compile(
+    r"\b(?:https?|ftp|webdav|dav)s?://[^/?#\s@]*@"  # a user's name can be a token
+    r"|[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s@:]*:[^/?#\s@]*@"
+    r"|[?&](?:X-Amz-(?:Signature|Credential|Security-Token)|Signature|sig|token|access_token|api_key)=",
+    re.IGNORECASE,
+)
+
 _T = TypeVar("_T")
 
 
@@ -32,8 +44,9 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """Splits a URL into its filesystem and the path there, never serving a stale listing.
 
     Raises:
-        UsageError: If the protocol is unknown or its package is not installed.
+        UsageError: If the protocol is unknown, its package is not installed, or the URL holds credentials.
     """
+    check_no_credentials(url)
     try:
         fs, path = fsspec.core.url_to_fs(url, **_options(url))
     except (ValueError, ImportError) as error:
@@ -45,15 +58,28 @@ def _options(url: str) -> dict[str, Any]:
     if not url.startswith(("s3://", "s3a://")):
         return {}
     options: dict[str, Any] = {"use_listings_cache": False}
-    if os.environ.get(
-        "AWS_ENDPOINT_URL"
-    ):  # S3-compatible stores may send the checksum of the whole object with a part of it
+    endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+    check_no_credentials(endpoint)
+    if endpoint:  # S3-compatible stores may send the checksum of the whole object with a part of it
         when_required = {
             "response_checksum_validation": "when_required",
             "request_checksum_calculation": "when_required",
         }
         options["config_kwargs"] = when_required
     return options
+
+
+def check_no_credentials(text: str) -> None:
+    """Checks that no URL in a text holds a password, a token or a signature: URLs are logged and stored.
+
+    Raises:
+        UsageError: Without the text.
+
+    >>> check_no_credentials("s3://bucket/data")
+    """
+    if _CREDENTIALS.search(text):
+        where = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or the machine's role"
+        raise UsageError(f"expected a URL without credentials, found one with them; give them by {where}")
 
 
 def is_local(url: str) -> bool:
@@ -79,7 +105,7 @@ def join_inside(root: str, relative: str) -> str:
     """Appends a path that comes from data, which must stay inside `root`.
 
     Raises:
-        DataError: If the path is absolute, has a protocol, or climbs out with `..`.
+        DataError: If the path is absolute, has a protocol, or climbs out with `..` or by a link.
 
     >>> join_inside("/data", "videos/1.mp4")
     '/data/videos/1.mp4'
@@ -94,7 +120,27 @@ def join_inside(root: str, relative: str) -> str:
         or normal in ("..", ".")
     ):
         raise DataError("path_outside_root", f"expected a path relative to {root} and inside it, found {relative!r}")
-    return join(root, normal)
+    url = join(root, normal)
+    if _is_path(root) and _leads_out(filesystem(root)[1], filesystem(url)[1]):
+        raise DataError(
+            "path_outside_root",
+            f"expected a file inside {root}, found a link out of it: {relative!r}; copy the file, or name the folder "
+            "that holds both",
+        )
+    return url
+
+
+def _is_path(url: str) -> bool:
+    return "://" not in url or url.startswith("file://")
+
+
+def _leads_out(root: str, path: str) -> bool:
+    """Whether links on a path lead out of a folder, and not into the blobs beside a snapshot of the hub's cache."""
+    real_root, real = os.path.realpath(root), os.path.realpath(path)
+    folders = [real_root]
+    if os.path.basename(os.path.dirname(real_root)) == "snapshots":
+        folders.append(os.path.join(os.path.dirname(os.path.dirname(real_root)), "blobs"))
+    return not any(os.path.commonpath((folder, real)) == folder for folder in folders)
 
 
 def exists(url: str) -> bool:
@@ -102,7 +148,11 @@ def exists(url: str) -> bool:
     fs, path = filesystem(url)
     try:
         fs.info(path)
-    except (FileNotFoundError, NotADirectoryError):  # any other fault is the store's, not an answer
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        if error.errno not in _IMPOSSIBLE:  # the store's fault, not an answer
+            raise
         return False
     return True
 
@@ -162,6 +212,7 @@ def open_read(url: str, block_bytes: int = 4 << 20) -> Iterator[IO[bytes]]:
     """
     fs, path = filesystem(url)
     if isinstance(fs, LocalFileSystem):
+        check_file(path)
         with open(path, "rb") as local:
             yield local
     else:
@@ -176,7 +227,26 @@ def read_bytes(url: str, start: int | None = None, end: int | None = None) -> by
         FileNotFoundError: If there is none.
     """
     fs, path = filesystem(url)
+    if isinstance(fs, LocalFileSystem):
+        check_file(path)
     return bytes(fs.cat_file(path, start=start, end=end))
+
+
+def check_file(path: str) -> None:
+    """Refuses pipes and devices: the first would be waited for, the second may never end.
+
+    Raises:
+        DataError: `not_a_file`.
+        FileNotFoundError: If there is nothing.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        if error.errno in _IMPOSSIBLE:
+            raise DataError("not_a_file", f"expected a file, found {os.strerror(error.errno)}: {path:.200}") from error
+        raise
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataError("not_a_file", f"expected a file, found a pipe or a device: {path}")
 
 
 @contextlib.contextmanager
@@ -235,9 +305,19 @@ def write_file(url: str, retry_for_s: float = 0.0) -> Iterator[IO[bytes]]:
 
 
 def write_bytes(url: str, data: bytes, retry_for_s: float = 0.0) -> None:
-    """Writes a small file, complete or absent; `retry_for_s` as for `write_file`."""
-    with write_file(url, retry_for_s) as handle:
-        handle.write(data)
+    """Writes a small file, complete or absent.
+
+    Args:
+        url: The file.
+        data: All of it.
+        retry_for_s: For how long the writing is begun again when the store has passing faults or the disk is full.
+    """
+
+    def write() -> None:
+        with write_file(url) as handle:
+            handle.write(data)
+
+    retry_passing_faults(write, f"writing {url}", retry_for_s)
 
 
 def remove_file(url: str) -> None:

@@ -28,6 +28,10 @@ PASSING_FAULTS = (
 )
 """In the names and messages of what stores raise for a while."""
 
+_LOST_UPLOAD = "NoSuchUpload"
+"""S3's word for an upload in parts that it no longer knows: the store was started again, or had ended the upload and
+its answer was lost. s3fs makes a missing file of it, but all that is needed is to begin the upload again."""
+
 _LASTING = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
 _LONGEST_WAIT_S = 30.0
 
@@ -46,6 +50,8 @@ def is_passing_fault(error: BaseException) -> bool:
     cause: BaseException | None = error
     seen: list[BaseException] = []
     while cause is not None and cause not in seen:
+        if isinstance(cause, FileNotFoundError) and _LOST_UPLOAD in str(cause.__cause__):
+            return True
         if isinstance(cause, (VPPError, *_LASTING)) or (isinstance(cause, OSError) and cause.errno == errno.EINVAL):
             return False  # EINVAL is what s3fs makes of a range outside the file
         text = f"{type(cause).__name__}: {cause}"

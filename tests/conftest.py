@@ -9,6 +9,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is there, and for the jobs that tests start
 
+import hypothesis
 import pytest
 import torch
 from s3fs import S3FileSystem
@@ -17,6 +18,8 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "pipelin
 
 from s3 import S3Server  # noqa: E402
 
+hypothesis.settings.register_profile("project", derandomize=True, database=None, deadline=None)  # each run the same
+hypothesis.settings.load_profile("project")
 torch.set_num_threads(1)  # tests run side by side, and threads that wait for each other cost most of the time
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -21,3 +21,12 @@ def test_every_section_is_of_a_job_and_changes_its_defaults(path: Path) -> None:
         settings_class, defaults_for = SETTINGS[section]
         settings = load_settings(settings_class, section, ["--config", str(path)], defaults_for)
         assert settings != settings_class()
+
+
+def test_variants_are_trained_as_the_policy_that_learns_but_for_fewer_steps() -> None:
+    sections = yaml.safe_load((CONFIGS[0].parent / "learn.yaml").read_text())
+    ablate, stage2 = sections["ablate"]["stage2"], sections["stage2"]
+    shorter = {name: ablate["train"][name] for name in ("steps", "validate_every", "checkpoint_every")}
+    assert ablate == stage2 | {"train": stage2["train"] | shorter}
+    assert shorter["steps"] < stage2["train"]["steps"]
+    assert sections["ablate"]["evaluate"].items() <= sections["evaluate"].items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from video_model import write_video_model
 
@@ -15,6 +16,14 @@ from vpp.policy.video_former import VideoFormerConfig
 from vpp.video.feature_settings import FeatureSettings
 
 NUM_ACTIONS = 10
+
+SEEN = {
+    # A picture of one colour would leave the random VAE's normalisation nothing but rounding errors to scale up.
+    "observation.images.corner2": np.random.default_rng(0).integers(256, size=(256, 256, 3), dtype=np.uint8),
+    "observation.state": np.zeros(4, np.float32),
+    "task": "open the drawer",
+}
+"""What a robot sees that this policy acts for."""
 
 
 def write_policy(folder: Path, feature_seed: int | None = 0) -> str:

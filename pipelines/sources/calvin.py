@@ -26,7 +26,7 @@ from pipelines.sources.safe_pickle import load_pickled_npy
 from pipelines.sources.source import NumberedFrame, Trajectory
 from schemas.episode import Episode, LeftOut, Segment
 from schemas.errors import DataError, UsageError
-from schemas.storage import exists, join, read_bytes
+from schemas.storage import exists, join, join_inside, read_bytes
 
 FPS = 30.0
 ACTION_DIM = 7
@@ -244,6 +244,7 @@ class Calvin:
 
     def _read(self, episode: Episode, index: int, keys: tuple[str, ...]) -> list[np.ndarray]:
         url = self._url_of(episode, index)
+        url = join_inside(self._folder(episode.split), url.rsplit("/", 1)[-1])
         try:
             content = read_bytes(url)
         except FileNotFoundError as error:

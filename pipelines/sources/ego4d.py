@@ -16,6 +16,7 @@ import numpy as np
 
 from pipelines.sources.ego4d_annotations import TELLERS, Reading, segments_of
 from pipelines.sources.ego4d_footage import Footage, clip_footage, plain_uid, video_footage
+from pipelines.sources.shallow_json import ShallowJson
 from pipelines.sources.source import NumberedFrame, Trajectory
 from pipelines.video_file import read_frames
 from schemas.episode import Episode, LeftOut
@@ -232,7 +233,7 @@ class Ego4D:
 
     def _items(self, name: str, prefix: str) -> Iterator[Any]:
         with open_read(join(self._url, name)) as handle:
-            yield from ijson.items(handle, prefix, use_float=True)
+            yield from ijson.items(ShallowJson(handle), prefix, use_float=True)
 
     def _annotated_videos(self) -> Iterator[tuple[str, Any]]:
         if self._annotations == "fho":
@@ -240,7 +241,7 @@ class Ego4D:
                 yield _uid(video, "video_uid"), video
         else:
             with open_read(join(self._url, self._annotation_file())) as handle:
-                yield from ijson.kvitems(handle, "", use_float=True)
+                yield from ijson.kvitems(ShallowJson(handle), "", use_float=True)
 
     def _left_out(
         self, status: Literal["rejected", "filtered"], reason: str, detail: str, uid: str, url: str = ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -11,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from schemas.errors import UsageError
+from schemas.plain_json import parse_json
 from schemas.shard import camera_name
 from schemas.storage import join, read_bytes
 
@@ -31,15 +31,15 @@ class LeRobotInfo:
         url = join(self._url, "meta", "info.json")
         where = f"{self._where}: {url}"
         try:
-            content: dict[str, Any] = json.loads(read_bytes(url))
+            content: dict[str, Any] = parse_json(read_bytes(url))
             version, features = str(content["codebase_version"]), content["features"]
             content["fps"], content["chunks_size"] = float(content["fps"]), int(content.get("chunks_size") or 1000)
             typed = all(isinstance(feature["dtype"], str) for feature in features.values())
         except FileNotFoundError as error:
             raise UsageError(f"{where}: expected the description of a LeRobot dataset, found no such file") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise UsageError(f"{where}: expected codebase_version, fps and features, found {error!r}") from error
-        if not typed or content["fps"] <= 0 or content["chunks_size"] < 1:
+        if not typed or not 0 < content["fps"] < math.inf or content["chunks_size"] < 1:
             raise UsageError(f"{where}: expected fps and chunks_size above 0 and a dtype for each feature")
         if not re.match(r"v?[23]\.", version):
             raise UsageError(f"{where}: expected LeRobot v2.0 to v3.0, found codebase_version {version}")
@@ -76,7 +76,7 @@ class LeRobotInfo:
             return 0
         try:
             return math.prod(int(size) for size in self.features[column]["shape"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"{self._where}: expected a shape of {column} in meta/info.json, {error!r}") from error
 
     @cached_property

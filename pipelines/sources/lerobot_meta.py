@@ -6,7 +6,6 @@ Nothing is trusted that the disk can contradict: paths from here are what `meta`
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -15,8 +14,9 @@ from typing import Any
 
 from pipelines.sources.lerobot_files import NamedFile, fill_path
 from pipelines.sources.lerobot_info import LeRobotInfo
-from pipelines.sources.lerobot_tables import open_parquet
+from pipelines.sources.lerobot_tables import check_batch, open_parquet
 from schemas.errors import DataError, UsageError
+from schemas.plain_json import parse_json
 from schemas.storage import exists, join, list_files, open_read, read_bytes
 
 EPISODES_PER_PART = 1000
@@ -78,7 +78,7 @@ class LeRobotMeta:
         for line in io.BytesIO(read_bytes(url, first, end)):
             if line.strip():
                 try:
-                    row = json.loads(line)
+                    row = parse_json(line)
                 except ValueError as error:
                     yield DataError("bad_json", f"expected one JSON object a line, {error} in {url}")
                     continue
@@ -93,6 +93,7 @@ class LeRobotMeta:
                 names = file.schema_arrow.names
                 columns = [name for name in names if name == self._task_key or _V3_COLUMNS.fullmatch(name)]
                 for batch in file.iter_batches(EPISODES_PER_PART, columns=columns, use_threads=False):
+                    check_batch(batch, part)
                     yield from batch.to_pylist()
         except DataError as error:
             yield error
@@ -116,18 +117,20 @@ class LeRobotMeta:
     def _tasks(self) -> dict[int, str]:
         rows = self._rows_of_tasks()
         # The text is a column `task` or a pandas index, whatever its name: then it is the only text in the row.
-        tasks = {row.get("task_index"): row.get("task") or _only_text(row) for row in rows}
-        return {index: str(text) for index, text in tasks.items() if isinstance(index, int) and text}
+        tasks = [(row.get("task_index"), row.get("task") or _only_text(row)) for row in rows]
+        return {index: str(text) for index, text in tasks if isinstance(index, int) and text}
 
     def _rows_of_tasks(self) -> list[dict[str, Any]]:
         table, lines = (join(self._url, "meta", f"tasks.{ending}") for ending in ("parquet", "jsonl"))
         rows: list[Any] = []
         if exists(table):
             with open_parquet(table) as file:
-                rows = file.read(use_threads=False).to_pylist()
+                content = file.read(use_threads=False)
+                check_batch(content, table)
+                rows = content.to_pylist()
         elif exists(lines):
             try:
-                rows = [json.loads(line) for line in read_bytes(lines).splitlines() if line.strip()]
+                rows = [parse_json(line) for line in read_bytes(lines).splitlines() if line.strip()]
             except ValueError as error:
                 raise DataError("bad_json", f"expected one JSON object a line, {error} in {lines}") from error
         return [row for row in rows if isinstance(row, dict)]

@@ -14,11 +14,13 @@ import pyarrow.parquet as pq
 from pipelines.sources.pictures import decode_image
 from pipelines.sources.source import NumberedFrame
 from schemas.errors import DataError
+from schemas.parquet_memory import check_size
 from schemas.storage import join_inside, open_read, read_bytes
 
 _BUFFER_BYTES = 1 << 20
 _ROWS_AT_ONCE = 1024
 _PICTURES_AT_ONCE = 16
+_MOST_BYTES = 1 << 24  # of a thousand rows of numbers or names
 
 
 @contextlib.contextmanager
@@ -30,10 +32,12 @@ def open_parquet(url: str) -> Iterator[pq.ParquetFile]:
     """
     try:
         with open_read(url) as handle:
-            yield pq.ParquetFile(handle, buffer_size=_BUFFER_BYTES)
+            file = pq.ParquetFile(handle, buffer_size=_BUFFER_BYTES)
+            check_size(file.metadata)
+            yield file
     except FileNotFoundError as error:
         raise DataError("missing_file", f"expected a Parquet file, found no file at {url}") from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         # Arrow reports damage as an OSError of its own, without a number; a store's or a disk's fault has one or is a
         # subclass.
         if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
@@ -88,12 +92,24 @@ def read_numbers(
     for batch in episode_batches(url, columns, number):
         first, last = max(start - num_rows, 0), min(end - num_rows, batch.num_rows)
         if first < last:
+            check_batch(batch, url)
             pieces.append(batch.slice(first, last - first))
         num_rows += batch.num_rows
     if num_rows != num_frames:
         found = f"found {num_rows}{'' if number is None else f' of episode {number}'} in {url}"
         raise DataError("inconsistent_lengths", f"expected {num_frames} rows as meta says, {found}")
     return [_matrix(pieces, name, url) for name in columns]
+
+
+def check_batch(batch: pa.RecordBatch | pa.Table, url: str) -> None:
+    """Checks that rows may become Python's objects, which take ten times as much.
+
+    Raises:
+        DataError: `too_large`.
+    """
+    if batch.nbytes > _MOST_BYTES:
+        expected = f"expected at most {_MOST_BYTES} bytes in {batch.num_rows} rows"
+        raise DataError("too_large", f"{expected}, found {batch.nbytes} in {url}")
 
 
 def read_pictures(

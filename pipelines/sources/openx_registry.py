@@ -196,7 +196,7 @@ def leaves_of(features: Any) -> dict[str, dict[str, Any]]:
         raise UsageError(f"expected features.json as TFDS writes it, found a {type(features).__name__}")
     try:
         return dict(_leaves(features, ""))
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"expected features.json as TFDS writes it: {error}") from error
 
 
@@ -228,17 +228,26 @@ def _below_steps(key: str) -> str:
 
 def _dtype(leaf: dict[str, Any]) -> str:
     """The type of a tensor: many Open-X sets keep their instruction as a string tensor and not as a text."""
-    return str(leaf.get("tensor", {}).get("dtype", ""))
+    return str(_inside(leaf, "tensor").get("dtype", ""))
 
 
 def _is_plain_number(leaf: dict[str, Any]) -> bool:
     """Whether a tensor is stored as numbers; with an encoding (`zlib`, `bytes`) it is stored as bytes."""
-    encoding = leaf["tensor"].get("encoding", "none")
+    encoding = _inside(leaf, "tensor").get("encoding", "none")
     return _dtype(leaf) not in _TEXT_TYPES and str(encoding).lower() == "none"
 
 
 def _dimensions(leaf: dict[str, Any], kind: str) -> list[str]:
-    return [str(size) for size in leaf.get(kind, {}).get("shape", {}).get("dimensions", [])]
+    dimensions = _inside(leaf, kind, "shape").get("dimensions")
+    return [str(size) for size in dimensions] if isinstance(dimensions, list) else []
+
+
+def _inside(leaf: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The object at a path of names; empty where the file has none or something else there."""
+    for name in names:
+        inner = leaf.get(name)
+        leaf = inner if isinstance(inner, dict) else {}
+    return leaf
 
 
 def _is_colour_image(leaf: dict[str, Any]) -> bool:
@@ -248,7 +257,11 @@ def _is_colour_image(leaf: dict[str, Any]) -> bool:
 def _size(leaf: dict[str, Any]) -> int:
     """Numbers of one step; 0 for a tensor of unknown shape or what is no tensor."""
     sizes = _dimensions(leaf, "tensor")
-    return math.prod(map(int, sizes)) if "tensor" in leaf and all(size.isdecimal() for size in sizes) else 0
+    return (
+        math.prod(map(int, sizes))
+        if "tensor" in leaf and all(size.isdecimal() and len(size) < 10 for size in sizes)
+        else 0
+    )
 
 
 def _looks_coloured(content: memoryview) -> bool:

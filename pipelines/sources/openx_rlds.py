@@ -7,7 +7,6 @@ picture is decoded.
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -34,8 +33,9 @@ from pipelines.sources.tf_example import Value, parse_example
 from pipelines.sources.tfrecord import read_record, read_records
 from schemas.episode import Episode, LeftOut, Segment
 from schemas.errors import DataError, UsageError
+from schemas.plain_json import parse_json
 from schemas.shard import camera_name
-from schemas.storage import exists, join, list_files, read_bytes
+from schemas.storage import exists, join, join_inside, list_files, read_bytes
 
 _SHARD_NAME = re.compile(r"(?P<name>.+?)(?:-(?P<split>\w+))?\.tfrecord-(?P<shard>\d+)-of-\d+")
 _FILE_NAME = re.compile(r"(?P<name>.+?)(?:-(?P<split>train|val|valid|validation|test))?\.tfrecord")
@@ -104,6 +104,7 @@ class OpenXRLDS:
         url, mapping, split = join(self._url, part), self._mapping(part), _parse_name(part)["split"]
         cameras, number = self._cameras_of(mapping), -1
         try:
+            join_inside(self._url, part)
             for number, record in enumerate(read_records(url)):
                 episode_id = f"{_id_prefix(part)}-{number:06d}"
                 try:
@@ -123,6 +124,9 @@ class OpenXRLDS:
             detail = f"expected {url}, found no such file"
             yield LeftOut("rejected", "missing_file", detail, split=split, source_url=url)
             return
+        except DataError as error:
+            yield LeftOut("rejected", error.reason, error.detail, split=split, source_url=url)
+            return
         if number < 0:
             yield LeftOut(
                 "rejected", "empty_file", f"expected records, found 0 bytes in {url}", split=split, source_url=url
@@ -132,6 +136,7 @@ class OpenXRLDS:
         """Decodes the JPEG or PNG of each step."""
         features = self._features(episode)
         key = self._cameras_of(self._mapping(episode.locator["file"]))[camera]
+        _num_steps(features, [key])
         images = features[key]
         for index in indices:
             if index >= len(images):
@@ -183,7 +188,7 @@ class OpenXRLDS:
         description = join(folder, "features.json")
         if exists(description):
             try:
-                features = json.loads(read_bytes(description))
+                features = parse_json(read_bytes(description))
                 found, leaves = find_mapping(features, name), leaves_of(features)
             except ValueError as error:
                 raise self._usage_error(f"{description}: {error}") from error

@@ -8,7 +8,6 @@ scaled) lie beside it.
 from __future__ import annotations
 
 import io
-import json
 import math
 import pickle
 from collections.abc import Iterator, Sequence
@@ -21,14 +20,15 @@ from pipelines.captions import clean_caption
 from pipelines.sources.source import NumberedFrame, Trajectory
 from pipelines.video_file import count_frames, probe, read_frames
 from schemas.encoder import LATENT_SHAPE
-from schemas.episode import Episode, LeftOut, Segment
+from schemas.episode import MAX_FRAMES, Episode, LeftOut, Segment
 from schemas.errors import DataError, UsageError
+from schemas.plain_json import parse_json
 from schemas.shard import camera_name
 from schemas.storage import exists, join, join_inside, list_names, read_bytes, size_bytes
+from schemas.torch_file import check_torch_file
 
 _FILES_PER_PART = 1000
 _LATENT_FOLDERS = ("latent_videos_svd/", "latent_videos/")  # the annotations name one, the disk often has the other
-_MAX_FRAMES = 2**31 - 1  # what a manifest can tell
 
 
 class VPPLayout:
@@ -131,7 +131,7 @@ class VPPLayout:
         return [name for name in list_names(join(self._url, "annotation", split)) if name.endswith(".json")]
 
     def _episode(self, split: str, episode_id: str, url: str) -> Episode:
-        annotation = _read_json(url)
+        annotation = _read_json(join_inside(self._url, f"annotation/{episode_id}.json"))
         videos = [_path(entry, "video_path", url) for entry in _listed(annotation, ("videos",), url)]
         latents = [_path(entry, "latent_video_path", url) for entry in _listed(annotation, ("latent_videos",), url)]
         if not videos:
@@ -177,8 +177,8 @@ class VPPLayout:
         if fps is None:
             fps = probe(video).fps if self._asks_header or not length else 0.0
         num_frames = length or count_frames(video)
-        if num_frames > _MAX_FRAMES:
-            raise DataError("bad_annotation", f"expected at most {_MAX_FRAMES} frames, found more in {url}")
+        if num_frames > MAX_FRAMES:
+            raise DataError("bad_annotation", f"expected at most {MAX_FRAMES} frames, found more in {url}")
         if not num_frames:
             raise DataError("decode_error", f"expected frames, found none in {video}")
         return num_frames, fps
@@ -186,10 +186,10 @@ class VPPLayout:
 
 def _read_json(url: str) -> dict[str, Any]:
     try:
-        content = json.loads(read_bytes(url))
+        content = parse_json(read_bytes(url))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise DataError("missing_file", f"expected an annotation, found no file at {url}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError("bad_json", f"expected JSON, found {error} in {url}") from error
     if not isinstance(content, dict):
         raise DataError("bad_annotation", f"expected a JSON object, found {type(content).__name__} in {url}")
@@ -245,8 +245,10 @@ def _read_latents(url: str, num_frames: int) -> np.ndarray:
         content = read_bytes(url)
     except IsADirectoryError as error:
         raise DataError("decode_error", f"expected a torch file, found a folder at {url}") from error
+    handle = io.BytesIO(content)
+    check_torch_file(handle, url)
     try:
-        latents = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        latents = torch.load(handle, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise DataError(
             "unsafe_pickle", f"expected a plain tensor, found what torch will not unpickle in {url}"
@@ -256,6 +258,7 @@ def _read_latents(url: str, num_frames: int) -> np.ndarray:
         raise DataError("decode_error", f"expected a torch file, found {found:.200} in {url}") from error
     expected = (num_frames, *LATENT_SHAPE)
     is_plain = isinstance(latents, torch.Tensor) and latents.layout == torch.strided and latents.is_floating_point()
+    is_plain = is_plain and latents.nbytes <= latents.untyped_storage().nbytes()  # or one number may stand for millions
     if not is_plain or tuple(latents.shape) != expected or not torch.isfinite(latents).all():
         found = f"{latents.dtype} {tuple(latents.shape)}" if is_plain else type(latents).__name__
         raise DataError("latents_not_aligned", f"expected finite latents of shape {expected}, found {found} in {url}")

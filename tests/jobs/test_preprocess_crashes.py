@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from chaos.store_proxy import Ailment, Answer, StoreProxy
 from layouts import write_vpp_layout
 from running import product_files, run, start
 from s3 import S3Server
@@ -117,4 +118,24 @@ def test_a_run_rides_out_a_store_that_is_gone_for_a_while(tmp_path: Path, s3: S3
     time.sleep(8.0)
     s3.start()
     assert process.wait() == 0, (tmp_path / "log").read_text()
+    assert product_files(tmp_path / "a") == product_files(output)
+
+
+@pytest.mark.parametrize("answer", ["error_500", "slow_down"])
+def test_a_run_rides_out_a_store_that_answers_with_errors_alone_for_a_while(
+    tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch, answer: Answer
+) -> None:
+    source = write_vpp_layout(tmp_path / "source", num_episodes=8, num_frames=90)
+    code, printed = run("preprocess", *arguments(source, str(tmp_path / "a")), cwd=tmp_path)
+    assert code == 0, printed
+    output = tmp_path / "s3" / "bucket" / "out"
+    with StoreProxy(s3.port) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+        process = start("preprocess", *arguments(source, "s3://bucket/out"), cwd=tmp_path, log=tmp_path / "log")
+        _wait_for_progress(process, output, 0, 0.3)
+        proxy.fall_ill(Ailment(answer, 1.0))
+        time.sleep(25.0)
+        proxy.recover()
+        assert process.wait() == 0, (tmp_path / "log").read_text()
+    assert proxy.answered[answer] > 0
     assert product_files(tmp_path / "a") == product_files(output)

@@ -11,18 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from running import free_port, run, start
-from tiny_policy import NUM_ACTIONS, write_policy
+from tiny_policy import NUM_ACTIONS, SEEN, write_policy
 
 from vpp.policy.policy import VideoPredictionPolicy
 from vpp.serve.client import PolicyClient
 
 pytestmark = pytest.mark.slow
-
-SEEN = {
-    "observation.images.corner2": np.zeros((256, 256, 3), np.uint8),
-    "observation.state": np.zeros(4, np.float32),
-    "task": "open the drawer",
-}
 
 
 @pytest.fixture(scope="module")

@@ -78,12 +78,10 @@ def wait_for_checkpoint(job: subprocess.Popen, output: str, step: int) -> None:
     raise AssertionError(f"no checkpoint of step {step}; exit code {job.poll()}")
 
 
-def kill_worker(job: subprocess.Popen) -> None:
-    """SIGKILL to a process of Ray Train's that trains."""
+def kill_worker(job: subprocess.Popen, name: str = "RayTrainWorker") -> None:
+    """SIGKILL to a process of Ray Train's that trains, or to one of another name."""
     workers = [
-        process
-        for process in psutil.Process(job.pid).children(recursive=True)
-        if "RayTrainWorker" in " ".join(process.cmdline())
+        process for process in psutil.Process(job.pid).children(recursive=True) if name in " ".join(process.cmdline())
     ]
     assert workers
     random.choice(workers).send_signal(signal.SIGKILL)
@@ -119,6 +117,20 @@ def test_a_killed_worker_is_started_again_by_the_same_job(
     time.sleep(random.uniform(0, 1))
     kill_worker(job)
     assert job.wait(600) == 0
+    assert_same_bits(read_steps(str(tmp_path)), undisturbed)
+
+
+def test_a_driver_that_loses_touch_with_its_workers_says_so_and_the_same_command_continues(
+    training: Training, undisturbed: pa.Table, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    job = training.start(str(tmp_path))
+    wait_for_checkpoint(job, str(tmp_path), 3)
+    kill_worker(job, "_GoBetween")
+    assert job.wait(300) == 1
+    told = capfd.readouterr().err
+    assert "stopped: the driver lost touch with the workers" in told
+    assert "Traceback" not in told
+    assert training.start(str(tmp_path)).wait(600) == 0
     assert_same_bits(read_steps(str(tmp_path)), undisturbed)
 
 

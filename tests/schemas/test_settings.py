@@ -88,5 +88,24 @@ def test_an_interrupted_job_says_how_to_go_on(capsys: pytest.CaptureFixture[str]
     assert "the same command continues" in capsys.readouterr().err
 
 
+def test_a_job_that_a_passing_fault_ends_says_how_to_go_on_and_any_other_error_is_shown_whole(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def lose_the_store() -> int:
+        raise ConnectionResetError("the store\nis gone")
+
+    with pytest.raises(SystemExit) as ended:
+        run_job(lose_the_store)
+    assert ended.value.code == 1
+    told = "stopped: ConnectionResetError: the store is gone; what is done is kept, the same command continues\n"
+    assert capsys.readouterr().err == told
+
+    def err() -> int:
+        raise TypeError("a mistake of ours")
+
+    with pytest.raises(TypeError):
+        run_job(err)
+
+
 def test_settings_can_be_written_down() -> None:
     assert to_mapping(Settings("n", names=("a",)))["inner"] == {"size": 1, "kind": "a"}

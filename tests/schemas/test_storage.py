@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,6 +84,28 @@ def test_a_writer_that_fails_leaves_nothing(root: str) -> None:
     with pytest.raises(ConnectionError):
         fail_half_way()
     assert storage.list_files(root) == []
+
+
+def test_a_small_file_is_written_again_until_the_disk_has_room(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = iter([True, True])
+
+    def when_there_is_room(action: Callable[..., object]) -> Callable[..., object]:
+        def act(*arguments: object, **options: object) -> object:
+            if next(full, False):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return action(*arguments, **options)
+
+        return act
+
+    monkeypatch.setattr(os, "fsync", when_there_is_room(os.fsync))  # of a local file
+    monkeypatch.setattr(
+        tempfile, "TemporaryDirectory", when_there_is_room(tempfile.TemporaryDirectory)
+    )  # of a staged one
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        storage.write_bytes(f"{root}/file", b"all")
+    storage.write_bytes(f"{root}/file", b"all", retry_for_s=60)
+    assert storage.read_bytes(f"{root}/file") == b"all"
+    assert storage.list_names(root) == ["file"]
 
 
 def test_left_overs_of_a_killed_writer_are_invisible_and_removable(tmp_path: Path) -> None:

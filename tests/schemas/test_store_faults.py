@@ -6,7 +6,8 @@ import errno
 import threading
 
 import pytest
-from botocore.exceptions import EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+from s3fs.errors import translate_boto_error
 
 from schemas.errors import UsageError
 from schemas.store_faults import is_passing_fault, retry_passing_faults
@@ -30,6 +31,13 @@ from schemas.store_faults import is_passing_fault, retry_passing_faults
     ],
 )
 def test_faults_are_told_apart(error: Exception, passes: bool) -> None:
+    assert is_passing_fault(error) == passes
+
+
+@pytest.mark.parametrize(("code", "passes"), [("NoSuchUpload", True), ("NoSuchKey", False)])
+def test_an_upload_that_the_store_forgot_is_begun_again_and_a_missing_file_is_not(code: str, passes: bool) -> None:
+    error = translate_boto_error(ClientError({"Error": {"Code": code, "Message": "gone"}}, "UploadPart"))
+    assert isinstance(error, FileNotFoundError)
     assert is_passing_fault(error) == passes
 
 

@@ -15,9 +15,9 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from schemas.errors import UsageError
+from schemas.parquet_memory import read_parquet
 from schemas.storage import read_bytes
 from schemas.store_faults import retry_passing_faults
 from vpp.data.window_index import WindowIndex
@@ -97,7 +97,7 @@ def _read(index: WindowIndex, kind: Literal["action", "proprio"], retry_s: float
 
 def _read_part(content: bytes, url: str, ids: pa.LargeStringArray, kind: str) -> Statistics:
     names = [f"{kind}_{name}" for name in ("mean", "std", "min", "max")]
-    table = pq.read_table(pa.BufferReader(content), columns=["episode_id", _COUNTS[kind], *names], use_threads=False)
+    table = read_parquet(content, f"manifest part {url}", ["episode_id", _COUNTS[kind], *names])
     table = table.filter(pc.is_in(table["episode_id"].cast(pa.large_string()), ids))
     lengths = np.concatenate([pc.fill_null(pc.list_value_length(table[name]), 0).to_numpy() for name in names])
     if lengths.min() != lengths.max() or not lengths.min():

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from schemas.errors import UsageError
+from schemas.parquet_memory import read_parquet
 from schemas.storage import read_bytes
 from schemas.store_faults import retry_passing_faults
 from vpp.data.other_camera import pair_cameras
@@ -80,7 +80,7 @@ class ClipIndex(SampleIndex):
         found: dict[str, str] = {}
         for _, part, ids in self.manifest_parts(rows):
             content = retry_passing_faults(lambda part=part: read_bytes(part), f"reading {part}", retry_s)  # type: ignore[misc]
-            table = pq.read_table(pa.BufferReader(content), columns=["clip_id", "caption"])
+            table = read_parquet(content, f"manifest part {part}", ["clip_id", "caption"])
             table = table.filter(pc.is_in(table["clip_id"].cast(pa.large_string()), ids))
             found |= dict(zip(table["clip_id"].to_pylist(), table["caption"].to_pylist(), strict=True))
         return tuple(found[clip_id] for clip_id in self.ids(rows))

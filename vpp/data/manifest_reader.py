@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from schemas.episode import MAX_FRAMES
 from schemas.errors import UsageError
 from schemas.layout import manifest_folder
 from schemas.manifest import SCHEMAS
+from schemas.parquet_memory import open_parquet, parquet_faults
 from schemas.shard import ACTIONS_NPY, LATENTS_NPY, PROPRIO_NPY, TEXT_TOKENS_NPY, VIDEO, Product
 from schemas.storage import join, list_files, read_bytes
 from schemas.store_faults import retry_passing_faults
@@ -40,6 +41,7 @@ _COLUMNS: dict[Product, tuple[str, ...]] = {
     "episodes": ("episode_id", *_SHARED_COLUMNS, "cameras", "caption", *_NUMBERS),
 }
 _NUM_THREADS = 16  # a store answers many requests at a time
+_LARGEST_OFFSET, _LARGEST_MEMBER = 1 << 48, (1 << 31) - 1  # in bytes
 
 
 def read_written(url: str, product: Product, retry_s: float, cameras: Sequence[str] = ()) -> SampleColumns:
@@ -92,8 +94,8 @@ class _Part:
 def _read_part(content: bytes, url: str, product: Product, cameras: Sequence[str]) -> _Part | None:
     """The written samples of one part; None if it has none."""
     columns, schema = _COLUMNS[product], SCHEMAS[product]
-    try:
-        file = pq.ParquetFile(pa.BufferReader(content))
+    with parquet_faults(f"manifest part {url}"):
+        file = open_parquet(content)
         found = file.schema_arrow
         wrong = [
             f"{name} {found.field(name).type if name in found.names else 'missing'} (expected {field.type})"
@@ -106,8 +108,6 @@ def _read_part(content: bytes, url: str, product: Product, cameras: Sequence[str
                 "run it again under a new output"
             )
         table = file.read(columns=list(columns), use_threads=False)
-    except pa.ArrowException as error:
-        raise UsageError(f"manifest part {url}: expected Parquet, found something else: {error}") from error
     table = table.filter(pc.equal(table["status"], "written")).combine_chunks()
     if not len(table):
         return None
@@ -117,13 +117,18 @@ def _read_part(content: bytes, url: str, product: Product, cameras: Sequence[str
         if column.name != "members":
             empty = False if column.type == pa.bool_() else 0 if column.type == pa.int32() else ""
             table = table.set_column(place, column.name, pc.fill_null(table[column.name], empty))
-    ranges = _member_ranges(table["members"].combine_chunks(), len(table), product, cameras)
+    ranges = _member_ranges(table["members"].combine_chunks(), len(table), product, cameras, url)
     codes = {name: _encode(table[name]) for name in ("dataset", "camera", "shard")}
     has_latents = _has_latents(ranges, len(table))
     of_models = (*(_encode(table[name]) for name in _MODEL_COLUMNS), _encode(pa.array(has_latents)))
     model_codes, models = _encode_rows(of_models)
     codes["models"] = model_codes, [FrozenModels(*model) for model in models]
     episode_codes, episodes = _encode_rows([codes["dataset"], _encode(table["source_episode"])])
+    numbers = {name: table[name].to_numpy() for name in _NUMBERS if name in columns}
+    if any(values.min() < 0 or values.max() > MAX_FRAMES for values in numbers.values()):
+        raise UsageError(
+            f"manifest part {url}: expected numbers of frames and of values up to {MAX_FRAMES}, found others"
+        )
     hashes = np.array([even_hash(*episode) for episode in episodes], np.uint64)
     return _Part(
         url=url,
@@ -132,7 +137,7 @@ def _read_part(content: bytes, url: str, product: Product, cameras: Sequence[str
         episode_hashes=hashes[episode_codes],
         is_held_out=pc.is_in(table["split"], pa.array(HELD_OUT_SPLITS)).to_numpy(),
         ranges=ranges,
-        numbers={name: table[name].to_numpy() for name in _NUMBERS if name in columns},
+        numbers=numbers,
         captions=table["caption"].combine_chunks() if "caption" in columns else None,
     )
 
@@ -164,18 +169,21 @@ def even_hash(*names: str) -> int:
 
 
 def _member_ranges(
-    members: pa.ListArray, num_samples: int, product: Product, cameras: Sequence[str]
+    members: pa.ListArray, num_samples: int, product: Product, cameras: Sequence[str], url: str
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     sample = np.repeat(np.arange(num_samples), pc.fill_null(pc.list_value_length(members), 0).to_numpy())
     flat = members.flatten()
-    names, starts, sizes = (flat.field(name) for name in ("name", "offset", "num_bytes"))
+    names = flat.field("name")
+    starts, sizes = (pc.fill_null(flat.field(name), -1).to_numpy() for name in ("offset", "num_bytes"))
+    if ((starts < 0) | (starts > _LARGEST_OFFSET) | (sizes < 0) | (sizes > _LARGEST_MEMBER)).any():
+        raise UsageError(f"manifest part {url}: expected members inside a shard, found others; copy the part again")
     wanted = CLIP_MEMBERS if product == "clips" else _episode_members(names.unique().drop_null().to_pylist(), cameras)
     ranges = {}
     for name in wanted:
         found = np.flatnonzero(pc.fill_null(pc.equal(names, name), False).to_numpy(zero_copy_only=False))
         offsets, num_bytes = np.full(num_samples, -1, np.int64), np.zeros(num_samples, np.int32)
-        offsets[sample[found]] = starts.to_numpy()[found]
-        num_bytes[sample[found]] = sizes.to_numpy()[found]
+        offsets[sample[found]] = starts[found]
+        num_bytes[sample[found]] = sizes[found]
         ranges[name] = offsets, num_bytes
     return ranges
 

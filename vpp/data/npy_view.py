@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from functools import lru_cache
+from tokenize import TokenError
 
 import numpy as np
 
@@ -26,8 +27,9 @@ def npy_view(content: memoryview) -> np.ndarray:
         length = _MAGIC_BYTES + int.from_bytes(content[8:10], "little")
         shape, dtype = _header(bytes(content[:length]))
         return np.frombuffer(content[length:], dtype).reshape(shape)
-    except ValueError as error:
-        raise DataError("corrupt_array", f"expected an array in NumPy's format: {error}") from error
+    except (ValueError, TypeError, LookupError, SyntaxError, RecursionError, MemoryError, TokenError) as error:
+        # The header is a Python literal: what `numpy.lib.format` says of a damaged one depends on where it is damaged.
+        raise DataError("corrupt_array", f"expected an array in NumPy's format: {error!r:.200}") from error
 
 
 @lru_cache(maxsize=64)

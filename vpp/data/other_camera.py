@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from schemas.parquet_memory import read_parquet
 from schemas.storage import read_bytes
 from schemas.store_faults import retry_passing_faults
 from vpp.data.sample_columns import SampleColumns
@@ -76,7 +76,7 @@ def _read_ranges(part: str, retry_s: float) -> pa.Table:
     """Ids, frame ranges and captions of a manifest part's written clips."""
     content = retry_passing_faults(lambda: read_bytes(part), f"reading {part}", retry_s)
     columns = ["clip_id", "status", "start_frame", "end_frame", "caption"]
-    table = pq.read_table(pa.BufferReader(content), columns=columns, use_threads=False)
+    table = read_parquet(content, f"manifest part {part}", columns)
     table = table.filter(pc.equal(table["status"], "written"))
     for name, empty in (("start_frame", -1), ("end_frame", -1), ("caption", "")):
         place = table.schema.get_field_index(name)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.errors import DataError
-from schemas.storage import filesystem, is_local, read_bytes, size_bytes
+from schemas.storage import check_file, exists, filesystem, is_local, read_bytes, size_bytes
 from schemas.store_faults import retry_passing_faults
 from vpp.data.sample_index import SampleIndex
 
@@ -131,6 +131,8 @@ class RangeReader:
         """
         if read.shard_code not in self._places:
             url = self._index.shard_url(read.shard_code)
+            if self._is_local and exists(url):
+                check_file(filesystem(url)[1])
             self._places[read.shard_code] = url, filesystem(url)[1] if self._is_local else ""
         url, path = self._places[read.shard_code]
         expected = f"expected bytes {read.start} to {read.end} of {url} ({self._index.noun} {sample_id})"

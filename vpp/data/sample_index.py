@@ -13,10 +13,10 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from schemas.errors import UsageError
 from schemas.layout import selection_url
+from schemas.parquet_memory import read_parquet
 from schemas.shard import Product
 from schemas.storage import exists, join, join_inside, list_names, read_bytes
 from schemas.store_faults import retry_passing_faults
@@ -237,10 +237,7 @@ def _read_selection(url: str, product: Product, name: str, retry_s: float) -> pa
             f"selection {name!r}: expected {source}, found none; jobs/query.py --save {name} writes one; there: {there}"
         )
     content = retry_passing_faults(lambda: read_bytes(source), f"reading {source}", retry_s)
-    try:
-        table = pq.read_table(pa.BufferReader(content))
-    except pa.ArrowException as error:
-        raise UsageError(f"selection {name!r}: expected Parquet at {source}, found something else") from error
+    table = read_parquet(content, f"selection {name!r} at {source}")
     wanted = _ID_COLUMNS[product]
     for other, column in _ID_COLUMNS.items():
         if other != product and table.column_names == [column]:

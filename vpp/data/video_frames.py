@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 import av
 import av.error
@@ -12,11 +13,9 @@ import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from schemas.closed_video import MP4, open_closed, video_stream
 from schemas.errors import DataError
 from schemas.shard import NUM_FRAMES
-
-_CLOSED = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2", "protocol_whitelist": "none"}
-"""Only containers that hold their own frames: a playlist would have FFmpeg read other files or the network."""
 
 
 def decode_clip(data: bytes | memoryview) -> np.ndarray:
@@ -31,9 +30,12 @@ def decode_clip(data: bytes | memoryview) -> np.ndarray:
     Raises:
         DataError: `decode_error`, or `wrong_num_frames`.
     """
-    frames = list(_frames(data))
+    frames = list(islice(_frames(data), NUM_FRAMES + 1))
     if len(frames) != NUM_FRAMES:
-        raise DataError("wrong_num_frames", f"expected {NUM_FRAMES} frames, found {len(frames)}")
+        raise DataError(
+            "wrong_num_frames",
+            f"expected {NUM_FRAMES} frames, found {len(frames)}{' or more' * (len(frames) > NUM_FRAMES)}",
+        )
     return np.stack(frames)
 
 
@@ -93,11 +95,7 @@ def _frames(data: bytes | memoryview) -> Iterator[np.ndarray]:
 @contextmanager
 def _video(data: bytes | memoryview) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
-        with av.open(io.BytesIO(data), "r", options=_CLOSED) as container:
-            if not container.streams.video:
-                raise DataError("decode_error", "expected a video stream, found none")
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1  # the caller's threads add up to the cores they were given
-            yield container, stream
+        with open_closed(io.BytesIO(data), MP4) as container:
+            yield container, video_stream(container)
     except av.error.FFmpegError as error:
         raise DataError("decode_error", f"FFmpeg: {error.strerror or error}") from error

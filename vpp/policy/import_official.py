@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from schemas import storage
-from schemas.errors import UsageError
+from schemas.errors import DataError, UsageError
+from schemas.torch_file import check_torch_file
 from vpp.policy.action_denoiser import ActionDenoiser, ActionDenoiserConfig
 from vpp.policy.compat import PUBLISHED
 from vpp.policy.published_names import DENOISER, DENOISER_NAMES, FORMER, IGNORED, former_names, published_keys
@@ -72,10 +73,26 @@ def read_official(url: str) -> State:
     strange = [key for key, value in state.items() if not (isinstance(key, str) and isinstance(value, torch.Tensor))]
     if strange:
         raise UsageError(f"{expected} of tensors by name, found {strange[0]!r}: {type(state[strange[0]]).__name__}")
+    shown = [key for key, tensor in state.items() if not _is_whole(tensor)]
+    if shown:
+        raise UsageError(f"{expected}, found {shown[0]!r} larger than what is stored of it")
     return state
 
 
+def _is_whole(tensor: torch.Tensor) -> bool:
+    """Whether every number is stored: otherwise a small file makes a network of any size."""
+    return tensor.layout == torch.strided and tensor.nbytes <= tensor.untyped_storage().nbytes()
+
+
 def _tensors(file: IO[bytes], expected: str) -> Any:
+    try:
+        check_torch_file(file, "it")
+    except DataError as error:
+        if error.reason == "unsafe_pickle":
+            raise UsageError(
+                f"{expected}, found one that will not unpickle as plain tensors: {error.detail}"
+            ) from error
+        raise UsageError(f"{expected}, found one that cannot be read ({error.detail}); download it again") from error
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -15,11 +15,13 @@ import torch
 from safetensors import SafetensorError
 
 from schemas.errors import UsageError
+from schemas.plain_json import parse_json
 from schemas.settings import from_mapping, to_mapping
 from schemas.storage import exists, join, read_bytes, remove_file, write_bytes
 from vpp.policy.config import PolicyConfig
 from vpp.policy.network import PolicyNetwork
 from vpp.policy.normalise import Normaliser
+from vpp.video.model_folder import first_line
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _RETRY_S = 300.0
@@ -76,16 +78,33 @@ def load_policy_folder(url: str) -> PolicyFolder:
         tensors = safetensors.torch.load(read_bytes(join(url, WEIGHTS)))
     except (FileNotFoundError, SafetensorError) as error:
         raise UsageError(f"policy {url}: expected {WEIGHTS}, found {type(error).__name__}; copy it again") from error
-    network = make_network(config)
     weights = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items() if name.startswith(_NETWORK)}
-    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    expected = _shapes(config, len(weights), url)
     wrong = sorted(set(expected) ^ set(weights)) or [name for name in expected if weights[name].shape != expected[name]]
     if wrong:
         raise UsageError(
             f"policy {url}: expected in {WEIGHTS} the tensors that {CONFIG} describes, found a difference at {wrong[0]}"
         )
+    network = make_network(config)
     network.load_state_dict(weights)
-    return PolicyFolder(config, network, _normalisers(tensors, _ACTION), _normalisers(tensors, _PROPRIO))
+    actions = _normalisers(tensors, _ACTION, config.denoiser.action_dim, url)
+    return PolicyFolder(config, network, actions, _normalisers(tensors, _PROPRIO, config.denoiser.proprio_dim, url))
+
+
+def _shapes(config: PolicyConfig, num_weights: int, url: str) -> dict[str, torch.Size]:
+    """Shapes of the weights that a configuration describes; no memory is taken for sizes that nobody has stored.
+
+    Raises:
+        UsageError: If there can be no such network.
+    """
+    num_layers = config.video_former.depth + config.denoiser.encoder_layers + config.denoiser.decoder_layers
+    if num_layers > num_weights:
+        raise UsageError(f"policy {url}: expected the weights of {num_layers} layers, found {num_weights} tensors")
+    try:
+        with torch.device("meta"):
+            return {name: tensor.shape for name, tensor in make_network(config).state_dict().items()}
+    except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:
+        raise UsageError(f"policy {url}: expected sizes of a network in {CONFIG}: {first_line(error)}") from error
 
 
 def read_config(url: str) -> PolicyConfig:
@@ -98,12 +117,21 @@ def read_config(url: str) -> PolicyConfig:
     if not exists(path):
         raise UsageError(f"policy {url}: expected a folder of jobs/stage2.py (its policy/), found no {CONFIG} in it")
     try:
-        values = json.loads(read_bytes(path))
+        values = parse_json(read_bytes(path))
     except ValueError as error:
         raise UsageError(f"{path}: expected JSON, found {error}") from error
     return from_mapping(PolicyConfig, values, path)
 
 
-def _normalisers(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, Normaliser]:
+def _normalisers(tensors: Mapping[str, torch.Tensor], prefix: str, width: int, url: str) -> dict[str, Normaliser]:
     datasets = sorted({name[len(prefix) :].rpartition(".")[0] for name in tensors if name.startswith(prefix)})
-    return {name: Normaliser(tensors[f"{prefix}{name}.offset"], tensors[f"{prefix}{name}.scale"]) for name in datasets}
+    found = {}
+    for name in datasets:
+        offset, scale = (tensors.get(f"{prefix}{name}.{part}") for part in ("offset", "scale"))
+        for tensor in (offset, scale):
+            if tensor is None or tensor.shape != (width,) or not tensor.isfinite().all():
+                raise UsageError(f"policy {url}: expected {prefix}{name} with {width} finite offsets and scales")
+        assert offset is not None
+        assert scale is not None
+        found[name] = Normaliser(offset, scale)
+    return found

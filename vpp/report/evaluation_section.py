@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from schemas.plain_json import parse_json
 from schemas.storage import exists, join, list_names, read_bytes
+from vpp.report.damage import naming_damage
 from vpp.report.find_runs import Run
 from vpp.report.html import Html, film, inside, link, table, tag
 from vpp.report.interval_chart import Rate, interval_chart
@@ -52,9 +53,18 @@ class Evaluation:
 
 
 def read_evaluation(run: Run) -> Evaluation:
-    """Reads an evaluation's summary, and the rows of the episodes whose videos are shown."""
+    """Reads an evaluation's summary, and the rows of the episodes whose videos are shown.
+
+    Raises:
+        UsageError: If they are something else.
+    """
+    with naming_damage(run.url):
+        return _read(run)
+
+
+def _read(run: Run) -> Evaluation:
     url = join(run.url, SUMMARY)
-    summary: dict[str, Any] = json.loads(read_bytes(url)) if exists(url) else {}
+    summary: dict[str, Any] = parse_json(read_bytes(url)) if exists(url) else {}
     success = _rates(summary.get("success", {}))
     groups = _rates(summary.get("groups", {}))
     rates = success | (groups if len(groups) > 1 else {})

@@ -5,13 +5,13 @@ A folder's name says nothing. What a run keeps inside itself, such as checkpoint
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from schemas.errors import UsageError
 from schemas.layout import manifest_folder
+from schemas.plain_json import parse_json
 from schemas.shard import PRODUCTS
 from schemas.storage import exists, is_dir, join, list_names, list_sizes, read_bytes
 from vpp.sim.evaluation_rows import EVALUATION, SUMMARY
@@ -92,7 +92,8 @@ def _look(root: str, path: str, depth: int) -> Iterator[Run]:
         found.append(("evaluation", EVALUATION))
     for kind, name in found:
         record = _read(join(url, name)) if name in files else {}
-        if kind == "stage1" and "video_model" in record.get("settings", {}):
+        settings = record.get("settings")
+        if kind == "stage1" and isinstance(settings, dict) and "video_model" in settings:
             kind = "stage2"
         yield Run(kind, root, path, record)
     if depth:
@@ -103,7 +104,7 @@ def _look(root: str, path: str, depth: int) -> Iterator[Run]:
 
 def _read(url: str) -> dict[str, Any]:
     try:
-        record = json.loads(read_bytes(url))
+        record = parse_json(read_bytes(url))
     except ValueError as error:
         raise UsageError(f"{url}: expected JSON, found {error}; remove the file and run its job again") from error
     return record if isinstance(record, dict) else {}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import yaml
 
 from schemas.storage import absolute, join, write_bytes
+from vpp.report.damage import naming_damage
 from vpp.report.dataset_section import DatasetView, dataset_part
 from vpp.report.evaluation_section import ALL, Evaluation, evaluations_part, read_evaluation
 from vpp.report.find_runs import Run
@@ -28,7 +29,15 @@ def write_report(root: str, made: str, runs: Sequence[Run], datasets: Sequence[D
         made: When and by which commit.
         runs: Those that were found in there.
         datasets: What the manifests of its datasets say.
+
+    Raises:
+        UsageError: If a run's files are not what its job writes.
     """
+    with naming_damage(root):
+        return _write(root, made, runs, datasets)
+
+
+def _write(root: str, made: str, runs: Sequence[Run], datasets: Sequence[DatasetView]) -> str:
     trainings = [(run, read_training_log(run.url)) for run in runs if run.kind in ("stage1", "stage2")]
     evaluations = [read_evaluation(run) for run in runs if run.kind == "evaluation"]
     title, url = absolute(root).rstrip("/").rsplit("/", 1)[-1], join(root, REPORT)

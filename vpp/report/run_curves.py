@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.compat.proto.event_pb2 import SessionLog
 
+from schemas.parquet_memory import check_size
 from schemas.storage import join, list_names, local_copy, open_read
+from vpp.report.damage import naming_damage
 from vpp.report.line_chart import Point
 
 _POINTS = 300
@@ -95,11 +97,22 @@ class TrainingLog:
 
 
 def read_training_log(url: str) -> TrainingLog:
-    """Reads `<run>/steps` and `<run>/tensorboard`; what is not there is left empty."""
+    """Reads `<run>/steps` and `<run>/tensorboard`; what is not there is left empty.
+
+    Raises:
+        UsageError: If something else is there.
+    """
+    with naming_damage(url):
+        return _read_log(url)
+
+
+def _read_log(url: str) -> TrainingLog:
     log, averages = TrainingLog(), Averages()
     for name in list_names(join(url, "steps")):
         with open_read(join(url, "steps", name)) as handle:
-            for batch in pq.ParquetFile(handle).iter_batches(columns=["step", "loss"]):
+            file = pq.ParquetFile(handle)
+            check_size(file.metadata)
+            for batch in file.iter_batches(columns=["step", "loss"]):
                 for step, loss in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                     averages.add(step + 1, loss)
                     log.last_step = step + 1

@@ -23,6 +23,7 @@ _ARRAY, _SCALAR, _DATA, _DTYPE, _SHAPE = b"__ndarray__", b"__npgeneric__", b"dat
 _NUMBERS = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")
 _KINDS = "biuf"
 _MAX_AXES = 8
+_MOST_ITEMS = 1 << 16  # of a list or map: room is made for as many as it claims, at every level
 
 
 class ServerError(VPPError):
@@ -64,7 +65,9 @@ def unpack(message: bytes) -> Any:
         InvalidRequest: If the message is not MessagePack, or an array in it is not one of numbers.
     """
     try:
-        return msgpack.unpackb(message, object_hook=_from_plain)
+        return msgpack.unpackb(
+            message, object_hook=_from_plain, max_array_len=_MOST_ITEMS, max_map_len=_MOST_ITEMS, max_ext_len=0
+        )
     except InvalidRequest:
         raise
     except (ValueError, TypeError, msgpack.UnpackException) as error:

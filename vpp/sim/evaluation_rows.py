@@ -17,6 +17,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.errors import UsageError
+from schemas.parquet_memory import read_parquet
 from schemas.storage import in_memory, join, list_files, read_bytes, write_bytes
 from vpp.sim.intervals import wilson
 
@@ -99,14 +101,17 @@ def write_rows(output: str, rows: Sequence[Row]) -> None:
 def finished_episodes(output: str) -> set[int]:
     """Numbers of the episodes that are there."""
     names = list_files(join(output, _EPISODES), _SUFFIX)
-    return {int(name.removesuffix(_SUFFIX)) for name in names}
+    return {int(number) for name in names if (number := name.removesuffix(_SUFFIX)).isdecimal()}
 
 
 def read_rows(output: str, numbers: Iterable[int]) -> list[Row]:
     """Rows of episodes, in their order."""
     rows: list[Row] = []
     for number in sorted(numbers):
-        table = pq.read_table(pa.BufferReader(read_bytes(join(output, episode_path(number)))))
+        url = join(output, episode_path(number))
+        table = read_parquet(read_bytes(url), f"rows {url}", SCHEMA.names)
+        if not table.schema.equals(SCHEMA):
+            raise UsageError(f"rows {url}: expected the columns of jobs/evaluate.py, found others; remove the file")
         rows += [Row(**values) for values in table.to_pylist()]
     return rows
 

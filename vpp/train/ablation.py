@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from schemas.errors import UsageError
+from schemas.plain_yaml import parse_yaml
 from schemas.settings import commit, from_mapping, to_mapping
 from schemas.storage import join, write_bytes
 from vpp.policy.observation import IMAGES, STATE, TASK
@@ -121,7 +121,10 @@ def vary(settings: Stage2Settings, variant: str) -> tuple[str, Stage2Settings]:
         place = values
         for parent in parents:
             place = place.setdefault(parent, {})
-        place[last] = yaml.safe_load(value)
+        try:
+            place[last] = parse_yaml(value)
+        except ValueError as error:
+            raise UsageError(f"--variants {variant}: {path}: not valid YAML: {error}") from error
     return name, from_mapping(Stage2Settings, values, f"--variants {name}", settings)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.errors import DataError, UsageError
+from schemas.plain_json import parse_json
 from schemas.storage import join
 
 FORMAT = 1
@@ -73,9 +74,9 @@ def parse_completion(data: bytes, url: str, step: int) -> tuple[CheckpointInfo, 
     try:
         files = {str(name): StoredFile(int(x["num_bytes"]), str(x["sha256"])) for name, x in value["files"].items()}
         stored_step, metrics = int(value["step"]), _or_nan(value["metrics"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise unreadable(f"expected step, metrics and files in {where}, found: {error!r}") from error
-    if stored_step != step or STATE_FILE not in files or any("/" in name for name in files):
+    if stored_step != step or STATE_FILE not in files or any("/" in name or "\0" in name for name in files):
         raise unreadable(f"expected step {step} and {STATE_FILE} in {where}, found step {stored_step}, {list(files)}")
     return CheckpointInfo(step, url, metrics), files
 
@@ -91,6 +92,8 @@ def parse_state(data: bytes, info: CheckpointInfo) -> dict[str, Any]:
     value = _parse_object(data, where)
     if value.get("step") != info.step or value.get("metrics") != _finite_or_null(info.metrics):
         raise unreadable(f"expected step and metrics of {where} in {COMPLETE_FILE} too, found {info}")
+    if not isinstance(value.get("state"), dict):
+        raise unreadable(f"expected an object as state in {where}, found {type(value.get('state')).__name__}")
     return dict(value["state"])
 
 
@@ -101,7 +104,7 @@ def unreadable(detail: str) -> DataError:
 
 def _parse_object(data: bytes, where: str) -> dict[str, Any]:
     try:
-        value = json.loads(data)
+        value = parse_json(data)
     except ValueError as error:
         raise unreadable(f"expected JSON in {where}, found: {error}") from error
     if not isinstance(value, dict) or not isinstance(value.get("format"), int):

@@ -185,10 +185,13 @@ class CheckpointWriter:
         return StoredFile(len(data), hashlib.sha256(data).hexdigest())
 
     def _write_tensors(self, url: str, tensors: dict[str, torch.Tensor]) -> StoredFile:
-        with write_file(url, self._retry_for_s) as handle:
-            sink = _HashingSink(handle)
-            write_safetensors(sink, tensors)
-        return StoredFile(sink.num_bytes, sink.sha256.hexdigest())
+        def write() -> StoredFile:
+            with write_file(url, self._retry_for_s) as handle:
+                sink = _HashingSink(handle)
+                write_safetensors(sink, tensors)
+            return StoredFile(sink.num_bytes, sink.sha256.hexdigest())
+
+        return retry_passing_faults(write, f"writing {url}", self._retry_for_s)  # the disk may be full
 
     def _prune(self, step: int) -> None:
         """Removes what `select_kept` does not keep and, below the newest checkpoint, what is no checkpoint.

@@ -23,6 +23,7 @@ import ray.train
 import ray.train.collective
 import ray.train.torch
 import torch
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from schemas.errors import UsageError, VPPError
@@ -133,7 +134,7 @@ def run_on_workers(
 
     Raises:
         UsageError: If the workers never fit on the cluster, or what a worker raised.
-        TrainingFailed: If workers failed more often than allowed, or with an error of ours.
+        TrainingFailed: If workers failed more often than allowed, with an error of ours, or out of the driver's sight.
     """
     start_ray()
     options = _scaling(settings)
@@ -157,24 +158,28 @@ def run_on_workers(
     watchdog = Watchdog(settings.watchdog_minutes, describe_load)
     watchdog.progress("start workers")
     fit = _Fit(trainer)
-    with (
-        _AskingToStop(go_between) as stopping,
-        progress_bar(stage, total_steps, "step") as bar,
-        watchdog.watching(),
-    ):
-        progress = TrainingProgress(bar, ray_meter(run_url, stage=stage), watchdog)
-        while fit.thread.is_alive():
-            fit.thread.join(_POLL_S)
-            news, warnings, doing, beats = ray.get(go_between.take_told.remote())
-            for step, metrics in news:
-                progress.take_step(step, metrics)
-            progress.take_doing(doing, beats)
-            for message in warnings:
-                _log.warning("%s", message)
-            if stopping.is_set() and bar.desc != _STOPPING:
-                bar.set_description(_STOPPING)
-    outcome: Outcome | None
-    outcome, fault = ray.get(go_between.ending.remote())
+    try:
+        with (
+            _AskingToStop(go_between) as stopping,
+            progress_bar(stage, total_steps, "step") as bar,
+            watchdog.watching(),
+        ):
+            progress = TrainingProgress(bar, ray_meter(run_url, stage=stage), watchdog)
+            while fit.thread.is_alive():
+                fit.thread.join(_POLL_S)
+                news, warnings, doing, beats = ray.get(go_between.take_told.remote())
+                for step, metrics in news:
+                    progress.take_step(step, metrics)
+                progress.take_doing(doing, beats)
+                for message in warnings:
+                    _log.warning("%s", message)
+                if stopping.is_set() and bar.desc != _STOPPING:
+                    bar.set_description(_STOPPING)
+        outcome: Outcome | None
+        outcome, fault = ray.get(go_between.ending.remote())
+    except RayError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise TrainingFailed(f"the driver lost touch with the workers: {type(error).__name__}: {reason}") from error
     if fault is not None:
         kind, message = fault
         raise UsageError(message) if kind == UsageError.__name__ else TrainingFailed(message)

@@ -22,7 +22,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from schemas.errors import UsageError
-from schemas.storage import filesystem, is_local, join, list_names, open_read, remove_file, write_bytes, write_file
+from schemas.storage import filesystem, in_memory, is_local, join, list_names, open_read, remove_file, write_bytes
 from schemas.store_faults import retry_passing_faults
 
 RETRY_S = 300.0
@@ -104,8 +104,9 @@ class RunLog:
         """Writes what was taken: a part of the steps, and the curves."""
         if self._records:
             rows = [{field: getattr(record, field) for field in STEP_SCHEMA.names} for record in self._records]
-            with write_file(join(self._steps_url, f"{rows[0]['step']:010}.parquet"), RETRY_S) as handle:
-                pq.write_table(pa.Table.from_pylist(rows, STEP_SCHEMA), handle, compression="zstd")
+            table = pa.Table.from_pylist(rows, STEP_SCHEMA)
+            part = in_memory(lambda handle: pq.write_table(table, handle, compression="zstd"))
+            write_bytes(join(self._steps_url, f"{rows[0]['step']:010}.parquet"), part, RETRY_S)
             self._records = []
         self._curves.flush()
         if self._staged:

@@ -28,6 +28,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWi
 from schemas import storage
 from schemas.encoder import TEXT_WIDTH
 from schemas.errors import UsageError
+from schemas.plain_json import parse_json
 from schemas.settings import from_mapping, to_mapping
 from schemas.shard import FRAME_SIZE_PX
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
@@ -187,7 +188,7 @@ def read_description(name: str) -> ModelDescription | None:
     if not storage.exists(path):
         return None
     try:
-        values = json.loads(storage.read_bytes(path))
+        values = parse_json(storage.read_bytes(path))
     except ValueError as error:
         raise UsageError(f"{path}: expected JSON, found {error}; write the model again or remove the file") from error
     return from_mapping(ModelDescription, values, path)

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from running import free_port, start
-from tiny_policy import write_policy
+from tiny_policy import SEEN, write_policy
 
 from vpp.policy.policy import VideoPredictionPolicy
 from vpp.serve.client import PolicyClient
@@ -55,13 +55,8 @@ def copies(job: subprocess.Popen[str]) -> list[psutil.Process]:
 def test_the_death_of_a_copy_costs_no_answer(
     job: subprocess.Popen[str], policy: str, port: int, tmp_path: Path
 ) -> None:
-    seen = {
-        "observation.images.corner2": np.zeros((256, 256, 3), np.uint8),
-        "observation.state": np.zeros(4, np.float32),
-        "task": "open the drawer",
-    }
     local = VideoPredictionPolicy.load(policy, device="cpu")
-    expected = [local.predict_action_chunk(seen)[0].numpy() for _ in range(NUM_CHUNKS)]
+    expected = [local.predict_action_chunk(SEEN)[0].numpy() for _ in range(NUM_CHUNKS)]
     PolicyClient(port=port, wait_s=180.0).close()
     before = copies(job)
     assert len(before) == 2
@@ -69,7 +64,7 @@ def test_the_death_of_a_copy_costs_no_answer(
     def act(robot: int) -> None:
         with PolicyClient(port=port) as client:
             for number, chunk in enumerate(expected):
-                np.testing.assert_allclose(client.infer(seen)["actions"], chunk, atol=1e-4)
+                np.testing.assert_allclose(client.infer(SEEN)["actions"], chunk, atol=1e-4)
                 if (robot, number) == (0, 3):
                     os.kill(before[0].pid, signal.SIGKILL)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -123,6 +124,24 @@ def test_a_lasting_fault_is_not_tried_again(gated: type[GatedStore], caplog: pyt
     with pytest.raises(CheckpointSaveError, match="PermissionError: read only"):
         writer.close()
     assert "again in" not in caplog.text
+
+
+def test_a_full_disk_delays_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    num_calls, fsync = 0, os.fsync
+
+    def full_at_every_other_call(descriptor: int) -> None:
+        nonlocal num_calls
+        num_calls += 1
+        if num_calls % 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full_at_every_other_call)
+    with CheckpointWriter(str(tmp_path), retry_for_s=60) as writer:
+        writer.save(1, weights(1), {}, {})
+    assert num_calls == 8  # the state, two groups, the mark
+    assert find_checkpoints(str(tmp_path), verify=True) == (find_checkpoints(str(tmp_path))[0], [])
+    assert steps(str(tmp_path)) == [1]
 
 
 def test_the_error_of_the_block_is_not_hidden_by_that_of_the_save(

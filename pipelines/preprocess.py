@@ -102,6 +102,7 @@ def _preprocess(
     provenance = Provenance(decoder=DECODER, video_encoder=settings.video.encoder)
     is_done = all(_is_done(settings, dataset, plan) for dataset, plan in plans.items())
     if not is_done:
+        watchdog.progress("load models, start Ray")
         provenance = _with_models(provenance, text_encoder, latent_codec)  # a wrong model name stops here
         _start_ray()
         _check_resources(settings, text_encoder is not None, latent_codec is not None)

@@ -78,7 +78,7 @@ def test_workers_come_do_the_shards_and_go(cluster: LocalCluster, expected: dict
     job = submit(cluster)
     wait_for("a worker node", cluster.workers)
     wait_for("two worker nodes", lambda: len(cluster.workers()) == 2 or job.poll() is not None)
-    assert len(cluster.workers()) == 2
+    assert len(cluster.workers()) == 2, job.communicate()[0]
     wait_for("metrics", lambda: "ray_vpp_manifest_rows_total{" in cluster.metrics() or job.poll() is not None)
     assert "ray_vpp_manifest_rows_total{" in cluster.metrics()
     assert (cluster.metrics_folder / "grafana" / "dashboards").is_dir()  # where README copies ours to

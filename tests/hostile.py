@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import VPPError
 
-EFFORTS = pytest.mark.parametrize("effort", [20, pytest.param(1500, marks=pytest.mark.slow)])
+EFFORTS = pytest.mark.parametrize("effort", [20, pytest.param(200, marks=pytest.mark.slow)])
 """Number of examples."""
 
 _EDGES = [0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**64 - 1]

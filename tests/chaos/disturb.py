@@ -81,7 +81,19 @@ class Injection:
 
 @dataclass
 class PhaseResult:
-    """What was done in a phase and what came out."""
+    """What was done in a phase and what came out.
+
+    Attributes:
+        phase: Its name.
+        injections: What was done.
+        left_out: Kinds of fault that could not be injected, and why.
+        damage: What differs from the undisturbed run.
+        runs: Outputs made.
+        commands: How often the command was run.
+        failed_alone: How often it failed although nothing was done to it; Ray gives up on a node that does not start
+            within 30 s, which a loaded machine can cause.
+        seconds: All of it.
+    """
 
     phase: str
     injections: list[Injection] = field(default_factory=list)
@@ -89,6 +101,7 @@ class PhaseResult:
     damage: Damage = field(default_factory=Damage)
     runs: int = 0
     commands: int = 0
+    failed_alone: int = 0
     seconds: float = 0.0
 
 
@@ -197,6 +210,7 @@ class _Run:
         self._jobs: list[Job] = []
         self._lasting: _Lasting | None = None
         self._is_disturbed = False  # whether anything was done to the command that runs
+        self._num_alone = 0  # commands in a row that failed undisturbed
         self._finished = 0
         self._changed_at = self._mark_at = time.monotonic()
         self._mark = 0  # what was finished when the last fault ended
@@ -295,11 +309,15 @@ class _Run:
         )
 
     def _may_start_again(self, code: int) -> bool:
-        """Notes how the command ended; False if nothing had been done to it."""
+        """Notes how the command ended; False if nothing had been done to it nor to the one before."""
         self._of._say(f"{self._phase.name:10} the command ended with {code}: run again")
         if not self._is_disturbed:
-            self._wrong(f"the command ended with {code} though nothing was done to it")
-            return False
+            self._result.failed_alone += 1
+            self._num_alone += 1
+            if self._num_alone > 1:
+                self._wrong(f"the command ended with {code} again though nothing was done to it")
+            return self._num_alone == 1
+        self._num_alone = 0
         if self._result.injections:
             self._result.injections[-1].exit_code = code
         if code > 0 and self._phase.name.startswith("stage"):

@@ -39,6 +39,7 @@ def _outcome(results: Sequence[PhaseResult]) -> dict[str, list[int]]:
     by_name = {
         "outputs made": [result.runs for result in results],
         "commands run": [result.commands for result in results],
+        "commands that failed undisturbed": [result.failed_alone for result in results],
         "faults after which the command went on": [_ridden_out(result) for result in results],
         "faults after which it was run again": [len(result.injections) - _ridden_out(result) for result in results],
         "seconds": [round(result.seconds) for result in results],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,8 +37,25 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def product_files(output: Path) -> dict[str, bytes]:
-    """Every tar and manifest part below an output on disk, by path; not what the S3 server has under way."""
+def product_files(output: Path) -> dict[str, str]:
+    """Size and hash of every tar and manifest part below an output on disk, and of what is in the tars.
+
+    By path, and short, so that a test that compares two outputs tells what differs. Without what the S3 server has under
+    way.
+    """
     paths = [path for product in ("clips", "episodes") for path in (output / product).rglob("*") if path.is_file()]
-    finished = sorted(path for path in paths if not path.name.startswith(".rclone_temp_put_"))
-    return {str(path.relative_to(output)): path.read_bytes() for path in finished}
+    found = {}
+    for path in sorted(path for path in paths if not path.name.startswith(".rclone_temp_put_")):
+        name = str(path.relative_to(output))
+        found[name] = _digest(path.read_bytes())
+        if path.suffix == ".tar":
+            with tarfile.open(path) as tar:
+                for member in tar:
+                    content = tar.extractfile(member)
+                    assert content is not None
+                    found[f"{name}: {member.name}"] = _digest(content.read())
+    return found
+
+
+def _digest(content: bytes) -> str:
+    return f"{len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()[:16]}"

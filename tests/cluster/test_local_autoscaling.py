@@ -33,7 +33,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
 
 
 @pytest.fixture(scope="module")
-def expected(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def expected(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What the job that README submits writes when it runs on its own, in one process and its tasks."""
     source = f"metaworld=openx-lerobot:{cluster.project}/out/demo/demonstrations#window.stride=4&window.hop=8"
     output = tmp_path_factory.mktemp("alone") / "out"
@@ -73,7 +73,7 @@ def is_loopback(address: str) -> bool:
     return (getattr(parsed, "ipv4_mapped", None) or parsed).is_loopback
 
 
-def test_workers_come_do_the_shards_and_go(cluster: LocalCluster, expected: dict[str, bytes]) -> None:
+def test_workers_come_do_the_shards_and_go(cluster: LocalCluster, expected: dict[str, str]) -> None:
     assert cluster.workers() == []
     job = submit(cluster)
     wait_for("a worker node", cluster.workers)
@@ -92,7 +92,7 @@ def test_workers_come_do_the_shards_and_go(cluster: LocalCluster, expected: dict
 
 
 def test_a_worker_node_that_dies_is_replaced_and_changes_no_byte(
-    cluster: LocalCluster, expected: dict[str, bytes]
+    cluster: LocalCluster, expected: dict[str, str]
 ) -> None:
     output = cluster.project / "out" / "cluster"
     shutil.rmtree(output, ignore_errors=True)

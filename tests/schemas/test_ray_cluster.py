@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -32,13 +34,15 @@ pytestmark = pytest.mark.slow
 def endpoint() -> Iterator[str]:
     """A cluster with one CPU; yields the URL of its metrics."""
     port = free_port()
-    ray.init(
-        num_cpus=1,
-        include_dashboard=False,
-        log_to_driver=False,
-        _metrics_export_port=port,
-        _system_config={"metrics_report_interval_ms": 500},
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))  # for workers to find the toy task
+        ray.init(
+            num_cpus=1,
+            include_dashboard=False,
+            log_to_driver=False,
+            _metrics_export_port=port,
+            _system_config={"metrics_report_interval_ms": 500},
+        )
     yield f"http://127.0.0.1:{port}/metrics"
     ray.shutdown()
 

@@ -41,12 +41,14 @@ def main() -> int:
     with FullDisk() as disk, StoreProxy(server.port) as proxy:
         site = Site(folder, server, proxy, disk, arguments.hang_s)
         site.bucket.mkdir(parents=True)
+        phases = [
+            phase for phase in make_phases(arguments.training_steps, arguments.size) if phase.name in arguments.phases
+        ]
+        for phase in phases:
+            phase.make_inputs(site.bucket)  # before the server starts, which would not see them for minutes
         server.start()
         try:
-            for phase in make_phases(arguments.training_steps, arguments.size):
-                if phase.name not in arguments.phases:
-                    continue
-                phase.make_inputs(site.bucket)
+            for phase in phases:
                 truth = folder / "undisturbed" / phase.name
                 _say(f"{phase.name:10} undisturbed: {run_undisturbed(phase, site, truth):.0f} s")
                 faults = draw_faults(arguments.seed, phase.name, arguments.faults)

@@ -40,10 +40,10 @@ learn: $(VENV)/.installed  ## the same path with settings that make a robot succ
 	$(call learn_job,stage1) --data $(OUT)/learn/data --output $(OUT)/learn/stage1
 	$(call learn_job,stage2) --data $(OUT)/learn/data --video-model $(OUT)/learn/stage1 --output $(OUT)/learn/stage2
 	$(call learn_job,evaluate) --policy $(OUT)/learn/stage2 --output $(OUT)/learn/evaluate --videos 2 --foresee 20
+	cp $(OUT)/learn/evaluate/summary.json $(OUT)/learn/summary.json
 	$(call learn_job,evaluate) --policy $(OUT)/learn/stage2 --output $(OUT)/learn/evaluate-wrong --instructions next
 	$(call learn_job,evaluate) --policy expert --output $(OUT)/learn/evaluate-expert
 	$(BIN)/python benchmarks/clone.py --data $(OUT)/learn/data --output $(OUT)/learn/clone
-	cp $(OUT)/learn/evaluate/summary.json $(OUT)/learn/summary.json
 	$(BIN)/python jobs/report.py $(OUT)/learn
 
 test: $(VENV)/.installed check  ## lint, types, import boundaries, all quick tests

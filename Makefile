@@ -33,7 +33,7 @@ demo: $(VENV)/.installed  ## the whole path on demonstrations that it records it
 	@echo "summary: $(OUT)/demo/summary.json; predicted beside true videos: $(OUT)/demo/stage1/previews"
 	@echo "policy: $(OUT)/demo/stage2/policy"
 
-learn: $(VENV)/.installed  ## the same path with settings that make a robot succeed, into out/learn: about 80 minutes on two cores
+learn: $(VENV)/.installed  ## the same path with settings that make a robot succeed, into out/learn: more than an hour on two cores
 	$(call learn_job,collect) --output $(OUT)/learn/demonstrations
 	$(call learn_job,preprocess) --output $(OUT)/learn/data \
 	  --sources "metaworld=openx-lerobot:$(OUT)/learn/demonstrations#window.stride=4&window.hop=4"

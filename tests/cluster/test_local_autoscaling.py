@@ -23,7 +23,8 @@ SMALL_SHARDS = ["--shard.clips", "8", "--shard.frames", "128"]
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     project = tmp_path_factory.mktemp("project")
-    write_lerobot_v3(str(project / "out" / "demo" / "demonstrations"), lengths=[60] * 40)
+    # work enough for a second node: Ray Data asks for more nodes at most every 20 s
+    write_lerobot_v3(str(project / "out" / "demo" / "demonstrations"), lengths=[60] * 200)
     cluster = LocalCluster(project)
     try:
         cluster.wait_until_ready()
@@ -96,6 +97,7 @@ def test_a_worker_node_that_dies_is_replaced_and_changes_no_byte(
 ) -> None:
     output = cluster.project / "out" / "cluster"
     shutil.rmtree(output, ignore_errors=True)
+    wait_for("the workers to go", lambda: cluster.workers() == [])
     before = {node["node_id"] for node in cluster.nodes()}
     job = submit(cluster)
     wait_for("the first shards", lambda: len(list(output.glob("clips/manifest/*/*.parquet"))) > 5)

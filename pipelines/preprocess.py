@@ -40,17 +40,17 @@ from pipelines.sources import SourceSpec, open_source, window_settings
 from pipelines.sources.source import Source
 from pipelines.text import encode_captions, read_embeddings, text_url
 from pipelines.video_file import DECODER
+from runtime.ray_cluster import describe_load, find_cluster, ray_meter, start_ray
+from runtime.settings import commit, to_mapping
+from runtime.stage import stage
+from runtime.watchdog import Watchdog
 from schemas.clip import PlannedShard
 from schemas.encoder import LatentCodecFactory, TextEncoderFactory
 from schemas.errors import UsageError
 from schemas.layout import plan_folder, summary_url
-from schemas.ray_cluster import describe_load, find_cluster, ray_meter, start_ray
-from schemas.settings import commit, to_mapping
 from schemas.shard import PRODUCTS
-from schemas.stage import stage
 from schemas.storage import check_writable, exists, join, list_names, write_bytes
 from schemas.store_faults import retry_passing_faults
-from schemas.watchdog import Watchdog
 
 _STATUSES = ("written", "rejected", "filtered")
 _ROWS_AT_ONCE = 10_000  # bounds what the driver hands to Ray at a time

@@ -137,7 +137,7 @@ def test_the_upload_leaves_out_what_is_large(cluster: LocalCluster) -> None:
     done = cluster.run("ray job submit --working-dir . -- ls -A", cluster.access)
     assert done.returncode == 0, done.stdout
     names = done.stdout.split()
-    assert {"jobs", "pipelines", "schemas", "vpp"} <= set(names)
+    assert {"jobs", "pipelines", "runtime", "schemas", "vpp"} <= set(names)
     assert not {"out", ".venv"} & set(names)
 
 

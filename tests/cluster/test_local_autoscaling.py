@@ -86,7 +86,7 @@ def test_workers_come_do_the_shards_and_go(cluster: LocalCluster, expected: dict
     addresses = listening(cluster.tree())
     assert addresses
     assert all(map(is_loopback, addresses)), addresses
-    printed, _ = job.communicate(timeout=300)
+    printed, _ = job.communicate(timeout=600)
     assert job.returncode == 0, printed
     assert product_files(cluster.project / "out" / "cluster") == expected
     wait_for("the workers to go", lambda: cluster.workers() == [])
@@ -102,7 +102,7 @@ def test_a_worker_node_that_dies_is_replaced_and_changes_no_byte(
     job = submit(cluster)
     wait_for("the first shards", lambda: len(list(output.glob("clips/manifest/*/*.parquet"))) > 5)
     cluster.worker_raylets()[0].kill()
-    printed, _ = job.communicate(timeout=300)
+    printed, _ = job.communicate(timeout=600)
     assert job.returncode == 0, printed
     came = [node for node in cluster.nodes() if node["node_id"] not in before]
     assert len(came) >= 2

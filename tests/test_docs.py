@@ -18,7 +18,9 @@ def test_the_site_is_made_without_a_warning_and_has_every_page_and_module(tmp_pa
     assert made.returncode == 0, made.stdout
     for page in (ROOT / "docs").glob("*.md"):
         assert (tmp_path / f"{page.stem}.html").is_file()
-    modules = [path for package in ("schemas", "runtime", "pipelines", "vpp") for path in (ROOT / package).rglob("*.py")]
+    modules = [
+        path for package in ("schemas", "runtime", "pipelines", "vpp") for path in (ROOT / package).rglob("*.py")
+    ]
     for module in modules:
         if module.name != "__init__.py":
             name = ".".join(module.relative_to(ROOT).with_suffix("").parts)

@@ -56,7 +56,7 @@ def write_videos(folder: Path, num_videos: int, num_frames: int, copies: int) ->
 
 
 class OneMachineCluster:
-    """Raylets on this machine, on loopback and with a token of their own.
+    """Raylets on this machine with a token of their own.
 
     Args:
         folder: For Ray's files; sockets need a short path.
@@ -87,7 +87,7 @@ class OneMachineCluster:
 
     def _start(self, name: str, before: list[str], options: list[str], num_cpus: int) -> psutil.Process:
         ray = str(Path(sys.executable).with_name("ray"))
-        command = [*before, ray, "start", "--block", "--node-ip-address=127.0.0.1", f"--num-cpus={num_cpus}"]
+        command = [*before, ray, "start", "--block", f"--num-cpus={num_cpus}"]
         command += ["--object-store-memory=200000000", *options]
         log = self._folder / f"{name}.log"
         with log.open("w") as handle:

@@ -6,8 +6,8 @@
 - narrations: the same video, a clip for each stretch of 103 frames (Ego4D's 17.5 narrations a minute at 30 frames per
   second), evenly sampled; nearly all of the time is decoding
 
-Both in that benchmark's tight loop, which the whole job follows at 0.9. Requests of training are those that the loader plans
-for batches of 48 clips on 8 workers with its default settings, video and text of a clip, over `--clips` clips.
+Both in that benchmark's tight loop, which the whole job follows at 0.9. Requests of training are those that the loader
+plans for batches of 48 clips on 8 workers with its default settings, video and text of a clip, over `--clips` clips.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -60,8 +60,8 @@ class Bucket:
         self._folders.setdefault(folder, {})[name] = content if self._keeps(key) else len(content)
         self._sorted.pop(folder, None)
 
-    def add_same(self, folder: str, names: Iterable[str], contents: list[bytes]) -> None:
-        """Stores many objects that share a few contents, taking turns."""
+    def add_same(self, folder: str, names: Iterable[str], contents: Sequence[bytes | int]) -> None:
+        """Stores many objects that share a few contents, or sizes, taking turns."""
         of_folder = self._folders.setdefault(folder, {})
         of_folder.update((name, contents[number % len(contents)]) for number, name in enumerate(names))
         self._sorted.pop(folder, None)
@@ -93,7 +93,9 @@ class Bucket:
         contents: list[dict[str, Any]] = []
         while number < len(folders) and len(contents) < limit:
             folder = folders[number]
-            names = self._sorted.setdefault(folder, sorted(self._folders[folder]))
+            if folder not in self._sorted:
+                self._sorted[folder] = sorted(self._folders[folder])
+            names = self._sorted[folder]
             some = names[place : place + limit - len(contents)]
             contents += [_entry(bucket, folder, name, self._folders[folder][name]) for name in some]
             place += len(some)

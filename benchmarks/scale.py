@@ -40,10 +40,10 @@ from pipelines.decode import Sample
 from pipelines.ledger import count_rows, pending_shards
 from pipelines.manifest_rows import Provenance, planned_row
 from pipelines.plan import ShardSettings, make_plan
-from pipelines.plan_files import SHARDS_PER_FILE, PlanSummary, load_shard
+from pipelines.plan_files import CAPTIONS_PER_FILE, SHARDS_PER_FILE, PlanSummary, load_shard
 from pipelines.query import Manifest
 from pipelines.shard_writer import write_shard
-from pipelines.text import read_embeddings, text_url
+from pipelines.text import read_embeddings
 from pipelines.windows import WindowSettings
 from schemas.encoder import TEXT_TOKENS, TEXT_WIDTH
 from schemas.episode import Episode, Segment
@@ -60,6 +60,7 @@ _NUM_PHRASES = 4_000_000
 _KEPT_EVERY = 300  # files of the plan; the others' contents are dropped, their sizes are kept
 _NUM_TEMPLATES = 16
 _VIDEO_BYTES = 20_000
+_TEXT_FILE_BYTES = 128 + CAPTIONS_PER_FILE * TEXT_TOKENS * TEXT_WIDTH * 2  # as pipelines/text.py writes them
 
 
 def listing(num_clips: int) -> Iterator[Episode]:
@@ -101,8 +102,8 @@ def measure_plan(num_clips: int, shard_clips: int) -> dict[str, Any]:
         plan = make_plan(OUTPUT, DATASET, listing(num_clips), window, shards, ("clips",))
     num_shards = plan.num_shards["clips"]
     figures |= {"plan_clips": plan.planned["clips"], "plan_shards": num_shards, "plan_captions": plan.num_captions}
-    for number in range(-(-plan.num_captions // 1024)):
-        bucket.add(text_url("bucket/output", DATASET, number), b"")
+    texts = (f"{number:06d}.npy" for number in range(-(-plan.num_captions // CAPTIONS_PER_FILE)))
+    bucket.add_same(f"bucket/output/plan/{DATASET}/text", texts, [_TEXT_FILE_BYTES])
     chosen = range(0, num_shards, SHARDS_PER_FILE * _KEPT_EVERY)
     asked: dict[str, float] = {}
     for number in chosen:
@@ -123,9 +124,6 @@ def _one_shard(bucket: Bucket, number: int) -> dict[str, float]:
         shard = load_shard(OUTPUT, DATASET, "clips", number)
         exists("s3://bucket/output/plan")  # as a task looks whether its source is there
     planned = [sample for _, of_episode in shard.items for sample in of_episode]
-    for file_number in {sample.caption_id // 1024 for sample in planned}:
-        content = bytes(128 + 1024 * TEXT_TOKENS * TEXT_WIDTH * 2)
-        bucket.add_same(f"bucket/output/plan/{DATASET}/text", [f"{file_number:06d}.npy"], [content])
     with measured(figures, "shard_text", bucket):
         text = read_embeddings(OUTPUT, DATASET, planned)
     samples = [

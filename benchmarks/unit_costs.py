@@ -30,9 +30,8 @@ from scale import OUTPUT, with_parts
 
 from pipelines.encode_video import VideoSettings, encode_video
 from pipelines.frames import FrameResizer
-from pipelines.video_file import read_frames
+from pipelines.video_file import count_frames, read_frames
 from pipelines.windows import evenly
-from schemas.shard import NUM_FRAMES
 from vpp.data.clip_index import ClipIndex
 from vpp.data.loader import share_of_rank
 from vpp.data.range_reader import plan_reads
@@ -41,6 +40,7 @@ from vpp.data.streams import training_order
 
 NARRATION_FRAMES = 103
 _GLOBAL_BATCH, _WORKERS = 48, 8
+_LAST_FRAME = 30  # of a clip of 16 frames with stride 2
 
 
 def narrations(dense: Work) -> Work:
@@ -66,15 +66,15 @@ def measure_clips(rounds: int, num_frames: int) -> dict[str, float]:
 
 
 def measure_bytes(samples: Path) -> dict[str, float]:
-    """Mean bytes of a clip's video, 31 frames with stride 2, by the folder that the source videos lie in."""
+    """Mean bytes of a clip's video, 16 frames with stride 2, by the folder that the source videos lie in."""
     figures = {}
     for name in ("vpp_layout/bridge", "vpp_layout/sthv2", "openx_lerobot/g1_v21"):
         sizes = []
-        for path in sorted((samples / name / "videos").rglob("*.*")):
-            resize = FrameResizer()
-            frames = [frame for _, frame in read_frames(str(path), range(0, 31, 2)) if isinstance(frame, av.VideoFrame)]
-            if len(frames) == NUM_FRAMES:
-                sizes.append(len(encode_video([resize(frame) for frame in frames], VideoSettings())))
+        for path in map(str, sorted((samples / name / "videos").rglob("*"))):
+            if path.endswith((".mp4", ".webm")) and count_frames(path) > _LAST_FRAME:
+                resize = FrameResizer()
+                frames = [resize(frame) for _, frame in read_frames(path, range(0, _LAST_FRAME + 1, 2))]
+                sizes.append(len(encode_video(frames, VideoSettings())))
         figures[f"{name.rpartition('/')[2]}_clip_bytes"] = statistics.mean(sizes)
     return figures
 

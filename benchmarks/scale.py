@@ -6,12 +6,13 @@ The real code runs (`pipelines.plan`, `ledger`, `query`, `vpp.data.clip_index`) 
 (`counted_s3.py`): times are those of the processor alone, requests those that s3fs would send. Each figure comes from a
 process of its own; memory is what the process grew by.
 
-- plan: a listing as Ego4D has it (videos of 24 minutes, a narration every 3.4 s, captions that repeat by Zipf's law),
-  every 4th frame of which begins a clip, planned to the end
-- shard: what a task asks the store for apart from videos, on shards spread over that plan
+- dense: a plan of a listing as Ego4D has it (videos of 24 minutes, a narration every 3.4 s, captions that repeat by
+  Zipf's law), every 4th frame of which begins a clip; `_load`, `_text`, `_write`: what a task asks the store for apart
+  from video, mean of shards spread over that plan
+- narrations: the same with a clip for each narration; only up to `--small-clips`, which is more than Ego4D has
 - ledger: which shards are done, with all, half and none of them done; then counting the rows of every part
 - query: opening the manifest, and the first and a second answer to `select dataset, status, count(*) ...`
-- index: what each training process reads first; only up to `--index-clips`, since memory grows with it
+- index: what each training process reads first; only up to `--small-clips`, since memory grows with it
 - dispatch: rows a second, and driver time for each, of the job's Ray graph around a function that does nothing
 
 Manifest parts are 16 real ones over and over, under as many names as there are shards.
@@ -27,6 +28,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,7 @@ from pipelines.plan_files import CAPTIONS_PER_FILE, SHARDS_PER_FILE, PlanSummary
 from pipelines.query import Manifest
 from pipelines.shard_writer import write_shard
 from pipelines.text import read_embeddings
-from pipelines.windows import WindowSettings
+from pipelines.windows import WindowSettings, windows
 from schemas.encoder import TEXT_TOKENS, TEXT_WIDTH
 from schemas.episode import Episode, Segment
 from schemas.layout import manifest_folder
@@ -54,18 +56,17 @@ from vpp.data.clip_index import ClipIndex
 OUTPUT, DATASET = "s3://bucket/output", "ego"
 SQL = "select dataset, status, count(*) as num_rows from clips group by all"
 _FPS, _FRAMES, _SEGMENT = 30, 43_200, 103
-_HOP = 4
-_CLIPS_PER_VIDEO = (_FRAMES // _SEGMENT) * len(range(0, _SEGMENT - 2, _HOP))
+WINDOWS = {"dense": WindowSettings(mode="sliding", stride=2, hop=4), "narrations": WindowSettings(mode="segment")}
 _NUM_PHRASES = 4_000_000
-_KEPT_EVERY = 300  # files of the plan; the others' contents are dropped, their sizes are kept
+_NUM_LOOKED_AT = 8  # shards of a plan, each in a file of its own where there are so many
 _NUM_TEMPLATES = 16
 _VIDEO_BYTES = 20_000
 _TEXT_FILE_BYTES = 128 + CAPTIONS_PER_FILE * TEXT_TOKENS * TEXT_WIDTH * 2  # as pipelines/text.py writes them
 
 
-def listing(num_clips: int) -> Iterator[Episode]:
-    """Videos with narrations without gaps, enough for so many clips."""
-    for number in range(-(-num_clips // _CLIPS_PER_VIDEO)):
+def listing(num_videos: int) -> Iterator[Episode]:
+    """Videos with narrations without gaps."""
+    for number in range(num_videos):
         rng = random.Random(number)
         segments = tuple(
             Segment(
@@ -93,45 +94,48 @@ def measured(figures: dict[str, Any], name: str, bucket: Bucket) -> Iterator[Non
             figures[f"{name}_{kind}_bytes"] = num_bytes
 
 
-def measure_plan(num_clips: int, shard_clips: int) -> dict[str, Any]:
+def measure_plan(num_clips: int, shard_clips: int, name: str) -> dict[str, Any]:
     """Plans so many clips, then does of some shards what a task does apart from video."""
     figures: dict[str, Any] = {}
-    bucket = count_requests(keeps=_is_kept)
-    window, shards = WindowSettings(mode="sliding", stride=2, hop=_HOP), ShardSettings(clips=shard_clips)
-    with measured(figures, "plan", bucket):
-        plan = make_plan(OUTPUT, DATASET, listing(num_clips), window, shards, ("clips",))
+    every = max(1, num_clips // (shard_clips * SHARDS_PER_FILE * _NUM_LOOKED_AT))
+
+    def is_kept(key: str) -> bool:  # of the plan's other files only the sizes are kept
+        folder, _, file_name = key.rpartition("/")
+        return folder.endswith("/clips") and int(file_name.partition(".")[0]) % every == 0
+
+    bucket = count_requests(is_kept)
+    of_a_video = sum(1 for _ in windows(next(listing(1)), WINDOWS[name]))
+    videos, shards = listing(-(-num_clips // of_a_video)), ShardSettings(clips=shard_clips)
+    with measured(figures, f"{name}_plan", bucket):
+        plan = make_plan(OUTPUT, DATASET, videos, WINDOWS[name], shards, ("clips",))
     num_shards = plan.num_shards["clips"]
-    figures |= {"plan_clips": plan.planned["clips"], "plan_shards": num_shards, "plan_captions": plan.num_captions}
+    figures |= {f"{name}_clips": plan.planned["clips"], f"{name}_shards": num_shards}
+    figures[f"{name}_captions"] = plan.num_captions
     texts = (f"{number:06d}.npy" for number in range(-(-plan.num_captions // CAPTIONS_PER_FILE)))
     bucket.add_same(f"bucket/output/plan/{DATASET}/text", texts, [_TEXT_FILE_BYTES])
-    chosen = range(0, num_shards, SHARDS_PER_FILE * _KEPT_EVERY)
+    chosen = range(0, num_shards, SHARDS_PER_FILE * every)
     asked: dict[str, float] = {}
     for number in chosen:
-        for name, value in _one_shard(bucket, number).items():
-            asked[name] = asked.get(name, 0) + value / len(chosen)
+        for kind, value in _one_shard(bucket, number).items():
+            asked[f"{name}_{kind}"] = asked.get(f"{name}_{kind}", 0) + value / len(chosen)
     return figures | asked
-
-
-def _is_kept(key: str) -> bool:
-    folder, _, name = key.rpartition("/")
-    return folder.endswith("/clips") and int(name.partition(".")[0]) % _KEPT_EVERY == 0
 
 
 def _one_shard(bucket: Bucket, number: int) -> dict[str, float]:
     """What one task asks for: its plan, its source, its captions, its two files."""
     figures: dict[str, Any] = {}
-    with measured(figures, "shard_load", bucket):
+    with measured(figures, "load", bucket):
         shard = load_shard(OUTPUT, DATASET, "clips", number)
         exists("s3://bucket/output/plan")  # as a task looks whether its source is there
     planned = [sample for _, of_episode in shard.items for sample in of_episode]
-    with measured(figures, "shard_text", bucket):
+    with measured(figures, "text", bucket):
         text = read_embeddings(OUTPUT, DATASET, planned)
     samples = [
         Sample(planned_row("clips", DATASET, episode, sample), [("mp4", bytes(_VIDEO_BYTES))])
         for episode, of_episode in shard.items
         for sample in of_episode
     ]
-    with measured(figures, "shard_write", bucket):
+    with measured(figures, "write", bucket):
         write_shard(OUTPUT, shard, samples, text, Provenance("decoder", "encoder", "clip", False))
     return figures
 
@@ -218,11 +222,18 @@ def in_own_process(function: Callable[..., dict[str, Any]], *arguments: Any) -> 
 
 def main() -> None:
     """Parses, measures each size, prints."""
-    kinds = {"plan": measure_plan, "ledger": measure_ledger, "query": measure_query, "index": measure_index}
+    kinds: dict[str, Callable[[int, int], dict[str, Any]]] = {
+        "dense": partial(measure_plan, name="dense"),
+        "narrations": partial(measure_plan, name="narrations"),
+        "ledger": measure_ledger,
+        "query": measure_query,
+        "index": measure_index,
+    }
+    small = ("narrations", "index")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, nargs="+", default=[1_000_000, 10_000_000, 100_000_000])
     parser.add_argument("--shard-clips", type=int, default=ShardSettings().clips)
-    parser.add_argument("--index-clips", type=int, default=10_000_000)
+    parser.add_argument("--small-clips", type=int, default=10_000_000)
     parser.add_argument("--rows", type=int, default=10_000, help="of the graph that does nothing")
     parser.add_argument("--only", nargs="+", choices=[*kinds, "dispatch"], default=[*kinds, "dispatch"])
     parser.add_argument("--json", action="store_true")
@@ -231,7 +242,7 @@ def main() -> None:
     for num_clips in arguments.clips:
         figures: dict[str, Any] = {}
         for name, function in kinds.items():
-            if name in arguments.only and (name != "index" or num_clips <= arguments.index_clips):
+            if name in arguments.only and (name not in small or num_clips <= arguments.small_clips):
                 figures |= in_own_process(function, num_clips, arguments.shard_clips)
         print(f"--- {num_clips:,} clips", flush=True)
         measure.finish(figures, False)

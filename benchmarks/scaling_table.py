@@ -26,9 +26,10 @@ class Measured:
     dense_clip_s: float = 1 / 66.9  # benchmarks/preprocess.py: the whole job
     narration_clip_s: float = 0.17  # benchmarks/unit_costs.py, divided by preprocess.py's 0.9
     clip_bytes: float = 40_000  # benchmarks/unit_costs.py --samples
-    plan_clip_s: float = 20e-6  # benchmarks/scale.py: plan_cpu_s
-    plan_clip_bytes: float = 45  # plan_put_bytes
-    shard_gets: float = 6  # shard_load_* and shard_text_*, heads and lists too
+    plan_clip_s: float = 20e-6  # benchmarks/scale.py: dense_plan_cpu_s
+    plan_clip_bytes: float = 45  # dense_plan_put_bytes
+    dense_shard_gets: float = 6  # dense_load_*, dense_text_*: gets, heads and lists
+    narration_shard_gets: float = 100  # narrations_load_*, narrations_text_*
     stretch_gets: float = 5  # benchmarks/unit_costs.py: requests for a stretch of a video beyond its bytes
     row_s: float = 0.0116  # benchmarks/scale.py: dispatch_driver_ms_a_row
     count_part_s: float = 0.002  # count_rows_cpu_s
@@ -60,12 +61,14 @@ class Work:
         name: What the windows are.
         clips: How many.
         clip_s: Seconds of a core for one.
+        shard_gets: Requests of a shard for all but video.
         shard_clips: `--shard.clips`.
     """
 
     name: str
     clips: float
     clip_s: float
+    shard_gets: float
     shard_clips: int
 
     @property
@@ -82,7 +85,10 @@ def works(measured: Measured) -> list[Work]:
     """
     narrations = 3.85e6 * 3000 / 3670 + 1e6
     dense = 3000 * 3600 * 30 / 4 + 2000 * 3600 * 10 / 4
-    kinds = (("narrations", narrations, measured.narration_clip_s), ("dense", dense, measured.dense_clip_s))
+    kinds = (
+        ("narrations", narrations, measured.narration_clip_s, measured.narration_shard_gets),
+        ("dense", dense, measured.dense_clip_s, measured.dense_shard_gets),
+    )
     return [Work(*kind, shard_clips) for kind in kinds for shard_clips in (512, 4096)]
 
 
@@ -101,7 +107,7 @@ class Cost:
 def requests(work: Work, measured: Measured, assumed: Assumed) -> tuple[float, float]:
     """PUT and GET requests (with HEAD and LIST) of making all shards."""
     blocks = assumed.source_bytes / assumed.block_bytes
-    return 2 * work.shards, work.shards * (measured.shard_gets + measured.stretch_gets) + blocks
+    return 2 * work.shards, work.shards * (work.shard_gets + measured.stretch_gets) + blocks
 
 
 def cost(work: Work, nodes: int, measured: Measured, assumed: Assumed) -> Cost:

@@ -25,11 +25,11 @@ def test_the_page_shows_the_tables_and_the_picture_of_its_script(tmp_path: Path)
 
 @pytest.mark.slow  # four processes
 def test_requests_of_the_plan_the_ledger_and_a_query_are_counted(tmp_path: Path) -> None:
-    sizes = ["--clips", "12000", "--shard-clips", "5", "--only", "plan", "ledger", "query"]
+    sizes = ["--clips", "12000", "--shard-clips", "5", "--only", "dense", "ledger", "query"]
     figures = json.loads(_run("scale.py", "--json", *sizes, cwd=tmp_path).splitlines()[-1])["12000"]
-    assert figures["plan_shards"] * 5 >= figures["plan_clips"] >= 12000
-    assert figures["plan_put"] == -(-figures["plan_shards"] // 64) + -(-figures["plan_captions"] // 1024) + 1
-    assert figures["shard_write_put"] == 2
+    assert figures["dense_shards"] * 5 >= figures["dense_clips"] >= 12000
+    assert figures["dense_plan_put"] == -(-figures["dense_shards"] // 64) + -(-figures["dense_captions"] // 1024) + 1
+    assert figures["dense_write_put"] == 2
     assert figures["pending_all_done_list"] == 3 + 1  # pages of 1,000 of 2,400 parts, and the other product's folder
     assert figures["count_rows_get"] == 2400
     assert "count_rows_head" not in figures

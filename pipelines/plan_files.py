@@ -152,6 +152,7 @@ class ShardPlanWriter:
         self._items: list[tuple[Episode, list[PlannedSample]]] = []
         self._weight = 0
         self._pending: list[pa.Table] = []
+        self._newest: tuple[Episode, str] | None = None
         self.num_shards = 0
         self.num_samples = 0
 
@@ -173,13 +174,19 @@ class ShardPlanWriter:
             self._write_file()
 
     def _end_shard(self) -> None:
-        episodes = [episode.to_json() for episode, _ in self._items]
+        episodes = [self._json_of(episode) for episode, _ in self._items]
         samples = [[sample.__dict__ for sample in of_episode] for _, of_episode in self._items]
         self._pending.append(pa.table([episodes, samples], schema=_SHARD_SCHEMA))
         self._items, self._weight = [], 0
         self.num_shards += 1
         if len(self._pending) == SHARDS_PER_FILE:
             self._write_file()
+
+    def _json_of(self, episode: Episode) -> str:
+        """Its JSON, made once for an hour-long video that fills many shards one after another."""
+        if self._newest is None or self._newest[0] is not episode:
+            self._newest = episode, episode.to_json()
+        return self._newest[1]
 
     def _write_file(self) -> None:
         number = (self.num_shards - 1) // SHARDS_PER_FILE

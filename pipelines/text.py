@@ -7,7 +7,9 @@ float16 in NumPy's format, from which a shard reads the rows it needs.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -19,6 +21,8 @@ from schemas.layout import plan_folder
 from schemas.storage import join, read_bytes, write_bytes
 
 _ENCODER_BATCH = 64
+_READERS = 16  # on an object store, reading rows is waiting
+_MOST_ROWS_BETWEEN = 12  # a store sends these 240 kB in less time than it takes to answer another request
 _ROW_BYTES = TEXT_TOKENS * TEXT_WIDTH * 2
 _HEADER_BYTES = 128  # of a .npy file with a short header; checked when one is written
 
@@ -45,32 +49,39 @@ def encode_captions(output: str, dataset: str, number: int, encoder: TextEncoder
 
 
 def read_embeddings(output: str, dataset: str, samples: Iterable[PlannedSample]) -> dict[str, np.ndarray]:
-    """Reads the embeddings of the samples' captions, neighbours with one request: float16 `[20, 512]` by caption."""
+    """Reads the embeddings of the samples' captions, near ones with one request: float16 `[20, 512]` by caption."""
     captions = {sample.caption_id: sample.caption for sample in samples}
-    found = {}
-    for first, last in _runs(sorted(captions)):
-        number, row = divmod(first, CAPTIONS_PER_FILE)
+    numbers = sorted(captions)
+
+    def read(run: range) -> dict[str, np.ndarray]:
+        number, row = divmod(run.start, CAPTIONS_PER_FILE)
         start = _HEADER_BYTES + row * _ROW_BYTES
-        count = last - first + 1
-        content = read_bytes(text_url(output, dataset, number), start, start + count * _ROW_BYTES)
-        rows = np.frombuffer(content, np.float16).reshape(count, TEXT_TOKENS, TEXT_WIDTH)
-        found.update({captions[first + offset]: rows[offset] for offset in range(count)})
+        content = read_bytes(text_url(output, dataset, number), start, start + len(run) * _ROW_BYTES)
+        rows = np.frombuffer(content, np.float16).reshape(len(run), TEXT_TOKENS, TEXT_WIDTH)
+        wanted = numbers[bisect_left(numbers, run.start) : bisect_left(numbers, run.stop)]
+        return {captions[number]: rows[number - run.start].copy() for number in wanted}  # without the rows between
+
+    found: dict[str, np.ndarray] = {}
+    with ThreadPoolExecutor(_READERS) as readers:
+        for of_run in readers.map(read, _runs(numbers)):
+            found |= of_run
     return found
 
 
-def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
-    """First and last of each run of consecutive numbers that lies in one file.
+def _runs(numbers: Iterable[int]) -> Iterator[range]:
+    """Rows to read together: those of one file with few rows between them. Captions that come again are scattered.
 
-    >>> list(_runs([3, 4, 5, 9, 1023, 1024]))
-    [(3, 5), (9, 9), (1023, 1023), (1024, 1024)]
+    >>> list(_runs([3, 4, 5, 9, 300, 1023, 1024]))
+    [range(3, 10), range(300, 301), range(1023, 1024), range(1024, 1025)]
     """
-    first = previous = None
+    run = range(0)
     for number in numbers:
-        if first is None or previous is None:
-            first = number
-        elif number != previous + 1 or number % CAPTIONS_PER_FILE == 0:
-            yield first, previous
-            first = number
-        previous = number
-    if first is not None and previous is not None:
-        yield first, previous
+        is_in_file = number // CAPTIONS_PER_FILE == run.start // CAPTIONS_PER_FILE
+        if run and is_in_file and number - run.stop <= _MOST_ROWS_BETWEEN:
+            run = range(run.start, number + 1)
+        else:
+            if run:
+                yield run
+            run = range(number, number + 1)
+    if run:
+        yield run

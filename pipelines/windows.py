@@ -142,8 +142,10 @@ def _inside(episode: Episode, segment: Segment, settings: WindowSettings) -> Ite
         if not starts:
             yield _too_short(episode, segment.start, segment.end, segment.caption, settings)
         for first in starts:
-            offsets = (min(first + step * settings.stride, length - 1) for step in range(NUM_FRAMES))
-            indices = tuple(segment.start + offset for offset in offsets)
+            begin = segment.start + first
+            indices = tuple(range(begin, begin + NUM_FRAMES * settings.stride, settings.stride))
+            if indices[-1] >= segment.end:  # most windows need no look at each frame
+                indices = tuple(min(index, segment.end - 1) for index in indices)
             yield Window(indices[0], indices[-1] + 1, indices, segment.caption)
 
 

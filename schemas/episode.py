@@ -6,7 +6,7 @@ Every frame range is half-open, `[start, end)`, in frame numbers of the episode 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 MAX_FRAMES = 1 << 21
@@ -89,7 +89,7 @@ class Episode:
 
     def to_json(self) -> str:
         """The episode as one line of JSON, the same for equal episodes."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps(vars(self), default=vars, sort_keys=True)  # asdict would copy all of it
 
     @classmethod
     def from_json(cls, text: str) -> Episode:

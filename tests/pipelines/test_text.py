@@ -14,6 +14,7 @@ from pipelines.plan_files import load_shard
 from pipelines.text import encode_captions, read_embeddings
 from pipelines.windows import WindowSettings
 from schemas.episode import Episode, Segment
+from schemas.storage import read_bytes
 
 
 class Counting:
@@ -45,6 +46,22 @@ def test_captions_are_encoded_once_and_found_by_every_shard(tmp_path: Path, monk
         found = read_embeddings(output, "d", samples)
         assert found.keys() == {sample.caption for sample in samples}
         assert all((rows == int(caption.split()[-1])).all() for caption, rows in found.items())
+
+
+def test_near_rows_come_with_one_request_and_only_wanted_ones_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segments = (Segment(0, 50, f"task {n}") for n in range(60))
+    listing = [Episode(f"e{n}", "train", "f", 50, 30.0, ("a",), (segment,)) for n, segment in enumerate(segments)]
+    make_plan(str(tmp_path), "d", listing, WindowSettings(mode="whole"), ShardSettings(), ("clips",))
+    encode_captions(str(tmp_path), "d", 0, Counting())
+    asked = []
+    monkeypatch.setattr(text, "read_bytes", lambda *request: asked.append(request) or read_bytes(*request))
+    planned = [sample for _, of_episode in load_shard(str(tmp_path), "d", "clips", 0).items for sample in of_episode]
+    wanted = [sample for sample in planned if sample.caption_id in (0, 3, 12, 40, 41)]
+    found = read_embeddings(str(tmp_path), "d", wanted)
+    assert {caption: int(rows[0, 0]) for caption, rows in found.items()} == {f"task {n}": n for n in (0, 3, 12, 40, 41)}
+    assert len(asked) == 2
 
 
 def test_an_encoder_of_another_shape_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from vpp.browse.list_page import member_address
 from vpp.browse.page import address, page, section
 from vpp.browse.provenance import facts, provenance_part, text_part, turned_away
 from vpp.browse.snapshot import Snapshot
-from vpp.report.html import Html, film, inside, tag
+from vpp.report.html import Html, film, tag
 
 
 def clip_page(snapshot: Snapshot, query: Mapping[str, str]) -> str:
@@ -26,7 +26,8 @@ def clip_page(snapshot: Snapshot, query: Mapping[str, str]) -> str:
             tag(
                 "div",
                 film(member_address(data, "clips", row["clip_id"], VIDEO), ""),
-                inside(
+                tag(
+                    "div",
                     tag("img", src=strip, alt="all frames, in reading order", class_="strip"),
                     tag("p", f"Frames of the source: {indices}", class_="faint"),
                 ),

@@ -17,7 +17,7 @@ def overview_page(snapshot: Snapshot, query: Mapping[str, str]) -> str:
     """Counts of each dataset, and a form that puts runs side by side."""
     datasets = [_dataset(one) for one in snapshot.datasets.values()]
     runs = [run for run in snapshot.runs if run.kind != "dataset"]
-    return page(snapshot, snapshot.name, *datasets, _runs(snapshot, runs) if runs else Html())
+    return page(snapshot, "Overview", *datasets, _runs(snapshot, runs) if runs else Html())
 
 
 def _dataset(dataset: Dataset) -> Html:

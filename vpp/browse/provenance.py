@@ -63,7 +63,7 @@ def text_part(row: Mapping[str, Any], members: Mapping[str, bytes]) -> Html:
 def provenance_part(data: str, product: Product, row: Mapping[str, Any]) -> Html:
     """The columns of the manifest that say what made it, and where its members lie in the tar."""
     identity = row[id_column(product)]
-    columns = [[name.replace("_", " "), row[name]] for name in _SHOWN if row[name] not in (None, "")]
+    columns = [[name.replace("_", " "), str(number(row[name]))] for name in _SHOWN if row[name] not in (None, "")]
     members = [
         [tag("a", member["name"], href=member_address(data, product, identity, str(member["name"]))),
          member["offset"], member["num_bytes"]]

@@ -64,7 +64,7 @@ class BrowseServer:
 
     def app(self) -> web.Application:
         """The routes."""
-        app = web.Application(middlewares=[web.middleware(self._answer)])
+        app = web.Application(middlewares=[self._answer])
         app.on_response_prepare.append(_add_headers)
         for path, show in PAGES.items():
             app.router.add_get(path, self._page(show), allow_head=False)
@@ -76,6 +76,7 @@ class BrowseServer:
         app.router.add_get("/{path:.+}", self._run_file, allow_head=False)
         return app
 
+    @web.middleware
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Lets in or not, and makes a page of what goes wrong."""
         if not self._guard.is_own_name(request.headers):

@@ -1,0 +1,38 @@
+"""A headless Chromium for tests of pages, where the machine has one with its driver."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Any
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+IS_THERE = bool(CHROMIUM and DRIVER)
+MISSING = "no chromium and chromedriver on this machine"
+
+
+def start_chromium(scale: float = 1) -> Any:
+    """A driver that keeps what the console says; `quit` ends it.
+
+    Args:
+        scale: Pixels of a picture for each of the page.
+    """
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    sandbox = ["--no-sandbox"] if os.getuid() == 0 else []
+    for argument in ("--headless=new", "--disable-gpu", f"--force-device-scale-factor={scale}", *sandbox):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_script_timeout(60)
+    return driver
+
+
+def set_screen(driver: Any, width_px: int, height_px: int, scheme: str = "light") -> None:
+    """Gives the page a size and a colour scheme."""
+    size = {"width": width_px, "height": height_px, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})

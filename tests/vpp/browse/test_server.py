@@ -39,7 +39,9 @@ def test_a_clip_is_one_read_of_its_bytes_and_a_long_file_comes_in_pieces(
     whole = ask(site + VIDEO).body
     reads: list[int] = []
     real = dataset.read_bytes
-    monkeypatch.setattr(dataset, "read_bytes", lambda url, start, end: reads.append(end - start) or real(url, start, end))
+    monkeypatch.setattr(
+        dataset, "read_bytes", lambda url, start, end: reads.append(end - start) or real(url, start, end)
+    )
     assert ask(site + VIDEO).body == whole
     assert reads == [len(whole)]
     reads.clear()

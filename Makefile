@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 
 learn_job = $(BIN)/python jobs/$(1).py --config configs/learn.yaml
 
-.PHONY: demo learn test test-slow chaos check format constraints clean
+.PHONY: demo learn test test-slow chaos docs check format constraints clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -54,6 +54,9 @@ test-slow: $(VENV)/.installed  ## kills, simulators, memory
 
 chaos: $(VENV)/.installed  ## kills and ailing stores while each job runs, into out/chaos; 0 only if nothing was lost
 	PYTHONPATH=tests $(BIN)/python -m chaos --seed $(SEED) --output $(OUT)/chaos
+
+docs: $(VENV)/.installed  ## the pages of docs/ and the API as a site, into out/docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs $(OUT)/docs
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

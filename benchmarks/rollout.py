@@ -20,7 +20,7 @@ import time
 
 import measure
 
-from schemas.ray_cluster import start_ray
+from runtime.ray_cluster import start_ray
 from vpp.sim.evaluate import evaluate
 from vpp.sim.evaluation_request import EvaluateSettings
 

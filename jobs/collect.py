@@ -5,7 +5,8 @@ import logging
 
 from ray.exceptions import RayError
 
-from schemas.settings import load_settings, run_job, to_mapping
+from runtime.job import run_job
+from runtime.settings import load_settings, to_mapping
 from vpp.sim.collect import CollectSettings, collect
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from ray.exceptions import RayError
 
-from schemas.settings import load_settings, run_job, to_mapping
+from runtime.job import run_job
+from runtime.settings import load_settings, to_mapping
 from vpp.sim.evaluate import evaluate
 from vpp.sim.evaluation_request import EvaluateSettings
 

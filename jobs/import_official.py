@@ -3,7 +3,8 @@
 import json
 import logging
 
-from schemas.settings import load_settings, run_job, to_mapping
+from runtime.job import run_job
+from runtime.settings import load_settings, to_mapping
 from vpp.policy.import_job import ImportSettings, import_official
 
 

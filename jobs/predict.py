@@ -3,7 +3,8 @@
 import json
 import logging
 
-from schemas.settings import load_settings, run_job, to_mapping
+from runtime.job import run_job
+from runtime.settings import load_settings, to_mapping
 from schemas.storage import join
 from vpp.video.predict_job import PredictSettings, predict
 

@@ -8,8 +8,9 @@ from ray.exceptions import RayError
 
 from pipelines.preprocess import preprocess
 from pipelines.request import PreprocessSettings
+from runtime.job import run_job
+from runtime.settings import load_settings, to_mapping
 from schemas.layout import summary_url
-from schemas.settings import load_settings, run_job, to_mapping
 from vpp.video.frozen_models import latent_codec_factory, text_encoder_factory
 
 

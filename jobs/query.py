@@ -11,8 +11,9 @@ from pipelines.named_queries import NAMED_QUERIES
 from pipelines.query import Manifest
 from pipelines.query_output import Format, write_rows
 from pipelines.selection import ID_COLUMNS, check_selection_name, save_selection
+from runtime.job import run_job
+from runtime.settings import load_settings
 from schemas.errors import UsageError
-from schemas.settings import load_settings, run_job
 from schemas.storage import write_file
 
 

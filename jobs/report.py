@@ -7,8 +7,9 @@ import tyro
 
 from pipelines.contact_sheet import Card, write_contact_sheet
 from pipelines.query import Manifest
+from runtime.job import run_job
+from runtime.settings import commit, load_settings
 from schemas.errors import UsageError
-from schemas.settings import commit, load_settings, run_job
 from vpp.report.dataset_section import Clip, DatasetView
 from vpp.report.find_runs import Run, find_runs
 from vpp.report.page import write_report

@@ -4,7 +4,8 @@ import json
 import logging
 from functools import partial
 
-from schemas.settings import load_settings, run_job, to_mapping
+from runtime.job import run_job
+from runtime.settings import load_settings, to_mapping
 from schemas.storage import join
 from vpp.train.stage1 import run_stage1
 from vpp.train.stage1_settings import Stage1Settings, preset_settings

@@ -4,7 +4,8 @@ import json
 import logging
 from functools import partial
 
-from schemas.settings import load_settings, run_job, to_mapping
+from runtime.job import run_job
+from runtime.settings import load_settings, to_mapping
 from schemas.storage import join
 from vpp.train.stage2 import run_stage2
 from vpp.train.stage2_settings import Stage2Settings, preset_settings

@@ -29,6 +29,11 @@ def pending_shards(output: str, dataset: str, plan: PlanSummary) -> Iterator[tup
                 yield product, number
 
 
+def is_done(output: str, dataset: str, plan: PlanSummary | None) -> bool:
+    """Whether a dataset is planned and every shard of it has its manifest part."""
+    return plan is not None and next(pending_shards(output, dataset, plan), None) is None
+
+
 def count_rows(output: str, datasets: Iterable[str]) -> Counts:
     """Counts the rows of every manifest part, as many parts in memory as there are threads."""
     counts: Counts = {}

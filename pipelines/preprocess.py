@@ -8,59 +8,45 @@ bytes. Rows carry names and encoded videos, never decoded frames.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import ray
 import ray.data
 
-from pipelines.decode import Sample, decode_shard
-from pipelines.latents import add_latents
-from pipelines.ledger import count_rows, pending_shards
+from pipelines.ledger import is_done, pending_shards
 from pipelines.manifest_rows import Provenance
 from pipelines.plan import make_plan
 from pipelines.plan_files import (
     CAPTIONS_PER_FILE,
     PlanSummary,
-    list_part,
     listing_url,
     load_plan,
-    load_shard,
     read_listing,
     write_request,
 )
 from pipelines.request import PreprocessSettings, matching_parts, parse_sources, remove_left_overs, request_of
-from pipelines.shard_writer import write_shard
 from pipelines.sources import SourceSpec, open_source, window_settings
-from pipelines.sources.source import Source
-from pipelines.text import encode_captions, read_embeddings, text_url
+from pipelines.summary import STATUSES, summarise
+from pipelines.tasks import Job, LatentActor, TextActor, decode_task, list_task, make_task, write_task
+from pipelines.text import text_url
 from pipelines.video_file import DECODER
-from schemas.clip import PlannedShard
+from runtime.ray_cluster import describe_load, find_cluster, ray_meter, start_ray
+from runtime.stage import stage
+from runtime.watchdog import Watchdog
 from schemas.encoder import LatentCodecFactory, TextEncoderFactory
 from schemas.errors import UsageError
-from schemas.layout import plan_folder, summary_url
-from schemas.ray_cluster import describe_load, find_cluster, ray_meter, start_ray
-from schemas.settings import commit, to_mapping
-from schemas.shard import PRODUCTS
-from schemas.stage import stage
-from schemas.storage import check_writable, exists, join, list_names, write_bytes
-from schemas.store_faults import retry_passing_faults
-from schemas.watchdog import Watchdog
+from schemas.layout import plan_folder
+from schemas.storage import check_writable, join, list_names
 
-_STATUSES = ("written", "rejected", "filtered")
 _ROWS_AT_ONCE = 10_000  # bounds what the driver hands to Ray at a time
 
 _TASK: dict[str, Any] = {"num_cpus": 1, "max_retries": 3}
 """Ray Data would start a task that kills its worker again and again, for ever."""
-
-_RETRY_S = 120.0
-"""How long a task asks a store again that is gone or ails. Ray Data's own retries know errors by their words alone, and
-s3fs says "[Errno 121] We encountered an internal error" for what S3 calls InternalError."""
 
 
 def preprocess(
@@ -100,8 +86,8 @@ def _preprocess(
     check_writable(settings.output)
     plans = {spec.dataset: load_plan(settings.output, spec.dataset) for spec in specs}
     provenance = Provenance(decoder=DECODER, video_encoder=settings.video.encoder)
-    is_done = all(_is_done(settings, dataset, plan) for dataset, plan in plans.items())
-    if not is_done:
+    all_done = all(is_done(settings.output, dataset, plan) for dataset, plan in plans.items())
+    if not all_done:
         watchdog.progress("load models, start Ray")
         provenance = _with_models(provenance, text_encoder, latent_codec)  # a wrong model name stops here
         _start_ray()
@@ -111,7 +97,7 @@ def _preprocess(
         if dataset in found:  # from here on the request is fixed, so every mistake has to be told before
             write_request(settings.output, dataset, requests[dataset], found[dataset])
     parts |= found
-    job = _Job({spec.dataset: spec for spec in specs}, settings, provenance, latent_codec is None)
+    job = Job({spec.dataset: spec for spec in specs}, settings, provenance, latent_codec is None)
     _list_episodes(
         job, watchdog, {dataset: of_dataset for dataset, of_dataset in parts.items() if plans[dataset] is None}
     )
@@ -122,28 +108,7 @@ def _preprocess(
         _encode_captions(job, watchdog, complete, text_encoder)
     progress = _make_shards(job, watchdog, complete, latent_codec)
     watchdog.progress("count rows")
-    return _summarise(job, complete, progress, time.monotonic() - started)
-
-
-# --- what every task needs ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Job:
-    """Plain values that go to every task."""
-
-    specs: dict[str, SourceSpec]
-    settings: PreprocessSettings
-    provenance: Provenance
-    take_over_any_latents: bool
-
-    @property
-    def output(self) -> str:
-        return self.settings.output
-
-
-def _is_done(settings: PreprocessSettings, dataset: str, plan: PlanSummary | None) -> bool:
-    return plan is not None and next(pending_shards(settings.output, dataset, plan), None) is None
+    return summarise(settings, complete, progress, time.monotonic() - started)
 
 
 def _with_models(
@@ -156,9 +121,6 @@ def _with_models(
         codec = latent_codec()
         provenance = replace(provenance, latent_codec=codec.model_id, latent_codec_is_stand_in=codec.is_stand_in)
     return provenance
-
-
-# --- the graph ------------------------------------------------------------------------------------
 
 
 def _start_ray() -> None:
@@ -177,7 +139,7 @@ def _run(
         yield from build(ray.data.from_items(some, override_num_blocks=len(some))).iter_rows()
 
 
-def _list_episodes(job: _Job, watchdog: Watchdog, parts: dict[str, list[str]]) -> None:
+def _list_episodes(job: Job, watchdog: Watchdog, parts: dict[str, list[str]]) -> None:
     rows = []
     for dataset, of_dataset in parts.items():
         done = set(list_names(join(plan_folder(job.output, dataset), "listing")))
@@ -189,23 +151,11 @@ def _list_episodes(job: _Job, watchdog: Watchdog, parts: dict[str, list[str]]) -
     if not rows:
         return
     with stage(watchdog, "list sources", total, "part", initial=total - len(rows)) as done_one:
-        for _ in _run(rows, lambda dataset: dataset.map(partial(_list_task, job), **_TASK)):
+        for _ in _run(rows, lambda dataset: dataset.map(partial(list_task, job), **_TASK)):
             done_one()
 
 
-@lru_cache(maxsize=4)  # a worker does many tasks, and a source keeps its indices
-def _opened(spec: SourceSpec) -> Source:
-    return open_source(spec)
-
-
-def _list_task(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
-    def list_it() -> int:
-        return list_part(_opened(job.specs[row["dataset"]]), row["part"], row["url"])
-
-    return {"num_rows": retry_passing_faults(list_it, f"listing {row['part']}", _RETRY_S)}
-
-
-def _plan(job: _Job, watchdog: Watchdog, spec: SourceSpec, num_parts: int) -> PlanSummary:
+def _plan(job: Job, watchdog: Watchdog, spec: SourceSpec, num_parts: int) -> PlanSummary:
     urls = [listing_url(job.output, spec.dataset, number) for number in range(num_parts)]
     window = window_settings(spec, job.settings.window)
     with stage(watchdog, f"plan {spec.dataset}", None, "episode") as done:
@@ -214,7 +164,7 @@ def _plan(job: _Job, watchdog: Watchdog, spec: SourceSpec, num_parts: int) -> Pl
 
 
 def _encode_captions(
-    job: _Job, watchdog: Watchdog, plans: dict[str, PlanSummary], text_encoder: TextEncoderFactory
+    job: Job, watchdog: Watchdog, plans: dict[str, PlanSummary], text_encoder: TextEncoderFactory
 ) -> None:
     rows = []
     for dataset, plan in plans.items():
@@ -231,7 +181,7 @@ def _encode_captions(
         results = _run(
             rows,
             lambda dataset: dataset.map(
-                _TextActor,
+                TextActor,
                 fn_constructor_args=(job.output, text_encoder),
                 **_encoder_options(job, len(rows), _gpus_for_captions()),
             ),
@@ -241,18 +191,18 @@ def _encode_captions(
 
 
 def _make_shards(
-    job: _Job, watchdog: Watchdog, plans: dict[str, PlanSummary], latent_codec: LatentCodecFactory | None
+    job: Job, watchdog: Watchdog, plans: dict[str, PlanSummary], latent_codec: LatentCodecFactory | None
 ) -> dict[str, float]:
     pending = [(name, *shard) for name, plan in plans.items() for shard in pending_shards(job.output, name, plan)]
     rows = [{"dataset": dataset, "product": product, "number": number} for dataset, product, number in pending]
 
     def graph(dataset: ray.data.Dataset) -> ray.data.Dataset:
         if latent_codec is None:
-            return dataset.map(partial(_make_task, job), **_TASK)
+            return dataset.map(partial(make_task, job), **_TASK)
         resources = _encoder_options(job, len(rows), find_cluster().total("GPU"))
-        decoded = dataset.map(partial(_decode_task, job), **_TASK)
-        encoded = decoded.map(_LatentActor, fn_constructor_args=(latent_codec,), **resources)
-        return encoded.map(partial(_write_task, job), **_TASK)
+        decoded = dataset.map(partial(decode_task, job), **_TASK)
+        encoded = decoded.map(LatentActor, fn_constructor_args=(latent_codec,), **resources)
+        return encoded.map(partial(write_task, job), **_TASK)
 
     written = rejected = num_bytes = 0
     meter = ray_meter(job.output)
@@ -264,7 +214,7 @@ def _make_shards(
             num_bytes += result["num_bytes"]
             of_shard = {"dataset": result["dataset"], "product": result["product"]}
             meter.tell("vpp_shard_seconds", result["seconds"], **of_shard)
-            for status in _STATUSES:
+            for status in STATUSES:
                 meter.tell("vpp_manifest_rows", result[status], status=status, **of_shard)
             rate = written / max(time.monotonic() - started, 1e-9)
             told = f"{written} written, {rejected} turned away, {rate:.1f} clips or episodes/s"
@@ -272,71 +222,12 @@ def _make_shards(
     return {"shards": len(rows), "written": written, "seconds": time.monotonic() - started, "num_bytes": num_bytes}
 
 
-def _make_task(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
-    return _write_task(job, _decode_task(job, row))
-
-
-def _decode_task(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
-    doing = f"decoding shard {row['number']} of {row['dataset']}"
-    return retry_passing_faults(lambda: _decode(job, row), doing, _RETRY_S)
-
-
-def _decode(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
-    shard = load_shard(job.output, row["dataset"], row["product"], int(row["number"]))
-    spec = job.specs[shard.dataset]
-    if not exists(spec.url):  # a lost mount or bucket would make every file of it look missing
-        raise ConnectionError(f"{spec.url} cannot be reached from this worker")
-    started = time.monotonic()
-    take_over = job.take_over_any_latents or not job.provenance.latent_codec_is_stand_in
-    samples = decode_shard(shard, _opened(spec), job.settings.video, take_over)
-    return {"shard": shard, "samples": samples, "seconds": time.monotonic() - started}
-
-
-def _write_task(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
-    doing = f"writing shard {row['shard'].name} of {row['shard'].dataset}"
-    return retry_passing_faults(lambda: _write(job, row), doing, _RETRY_S)
-
-
-def _write(job: _Job, row: dict[str, Any]) -> dict[str, Any]:
-    shard: PlannedShard = row["shard"]
-    samples: list[Sample] = row["samples"]
-    started = time.monotonic()
-    text = {}
-    if job.provenance.text_encoder:
-        text = read_embeddings(job.output, shard.dataset, (sample for _, planned in shard.items for sample in planned))
-    counts = write_shard(job.output, shard, samples, text, job.provenance)
-    seconds = float(row["seconds"]) + time.monotonic() - started
-    return {"dataset": shard.dataset, "product": shard.product, "name": shard.name, "seconds": seconds, **counts}
-
-
-class _TextActor:
-    def __init__(self, output: str, factory: TextEncoderFactory) -> None:
-        self._output, self._encoder = output, factory()
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        def encode() -> int:
-            return encode_captions(self._output, row["dataset"], int(row["number"]), self._encoder)
-
-        doing = f"embedding captions {row['number']} of {row['dataset']}"
-        return {"num_captions": retry_passing_faults(encode, doing, _RETRY_S)}
-
-
-class _LatentActor:
-    def __init__(self, factory: LatentCodecFactory) -> None:
-        self._codec = factory()
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        started = time.monotonic()
-        samples = add_latents(row["samples"], self._codec)
-        return {"shard": row["shard"], "samples": samples, "seconds": row["seconds"] + time.monotonic() - started}
-
-
 def _encoders(settings: PreprocessSettings, num_gpus: float) -> tuple[int, dict[str, float]]:
     """How many encoders there are, and what each takes."""
     return settings.num_encoders or max(1, int(num_gpus)), {"GPU": 1} if num_gpus >= 1 else {"CPU": 1}
 
 
-def _encoder_options(job: _Job, num_rows: int, num_gpus: float) -> dict[str, Any]:
+def _encoder_options(job: Job, num_rows: int, num_gpus: float) -> dict[str, Any]:
     number, each = _encoders(job.settings, num_gpus)
     options = {"compute": ray.data.ActorPoolStrategy(size=min(number, num_rows)), "max_restarts": 3}
     # A byte of memory makes the request unlike a decoding task's, which Ray Data would otherwise fuse into the actors.
@@ -360,36 +251,3 @@ def _check_resources(settings: PreprocessSettings, has_captions: bool, has_laten
         cluster.check_holds(
             "latent encoders and a task", each, number, "set a smaller --num-encoders or --latents none"
         )
-
-
-# --- the end --------------------------------------------------------------------------------------
-
-
-def _summarise(job: _Job, plans: dict[str, PlanSummary], progress: dict[str, float], seconds: float) -> dict[str, Any]:
-    """Counts every dataset of the output, also those of earlier runs, and compares with their plans."""
-    others = {name: load_plan(job.output, name) for name in list_names(join(job.output, "plan")) if name not in plans}
-    plans = plans | {
-        name: plan for name, plan in others.items() if plan is not None and _is_done(job.settings, name, plan)
-    }
-    counts = count_rows(job.output, plans)
-    datasets: dict[str, Any] = {}
-    for dataset, plan in plans.items():
-        for product in PRODUCTS:
-            if not plan.planned[product]:
-                continue
-            by_status = counts[product][dataset]
-            numbers = {status: by_status[status] for status in _STATUSES}
-            if plan.planned[product] != sum(numbers.values()):
-                expected = f"expected {plan.planned[product]} rows as planned, found {numbers}"
-                raise RuntimeError(f"the manifest of {dataset} ({product}) does not add up: {expected}")
-            reasons = {name: number for name, number in sorted(by_status.items()) if ":" in name}
-            of_dataset = datasets.setdefault(dataset, {})
-            of_dataset[product] = {"planned": plan.planned[product], **numbers, "reasons": reasons}
-    summary = {
-        "datasets": datasets,
-        "this_run": {**progress, "total_seconds": seconds},
-        "settings": to_mapping(job.settings),
-        "commit": commit(),
-    }
-    write_bytes(summary_url(job.output), json.dumps(summary, indent=1, sort_keys=True).encode())
-    return summary

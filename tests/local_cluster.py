@@ -21,7 +21,7 @@ import yaml
 from readme_commands import command_blocks
 from running import ROOT, free_port
 
-COPIED = ("schemas", "pipelines", "vpp", "jobs", "cluster", ".gitignore")
+COPIED = ("schemas", "runtime", "pipelines", "vpp", "jobs", "cluster", ".gitignore")
 
 
 class LocalCluster:

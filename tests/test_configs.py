@@ -8,7 +8,7 @@ import pytest
 import yaml
 from job_settings import SETTINGS
 
-from schemas.settings import load_settings
+from runtime.settings import load_settings
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 
@@ -23,10 +23,12 @@ def test_every_section_is_of_a_job_and_changes_its_defaults(path: Path) -> None:
         assert settings != settings_class()
 
 
-def test_variants_are_trained_as_the_policy_that_learns_but_for_fewer_steps() -> None:
+def test_variants_are_trained_as_the_policy_that_learns_but_for_less_of_it() -> None:
     sections = yaml.safe_load((CONFIGS[0].parent / "learn.yaml").read_text())
     ablate, stage2 = sections["ablate"]["stage2"], sections["stage2"]
-    shorter = {name: ablate["train"][name] for name in ("steps", "validate_every", "checkpoint_every")}
-    assert ablate == stage2 | {"train": stage2["train"] | shorter}
+    train = {name: value for name, value in stage2["train"].items() if name != "micro_batch_size"}
+    shorter = {name: ablate["train"][name] for name in ("steps", "batch_size", "validate_every", "checkpoint_every")}
+    assert ablate == stage2 | {"train": train | shorter}
+    assert shorter["batch_size"] < stage2["train"]["batch_size"]
     assert shorter["steps"] < stage2["train"]["steps"]
     assert sections["ablate"]["evaluate"].items() <= sections["evaluate"].items()

@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl
 
 from pipelines.sources.source import Source
 from pipelines.windows import WindowMode, WindowSettings
+from runtime.settings import from_mapping
 from schemas.errors import UsageError
-from schemas.settings import from_mapping
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
     Example  { Features features = 1; }
     Features { map<string, Feature> feature = 1; }
     Feature  { oneof { BytesList bytes_list = 1; FloatList float_list = 2; Int64List int64_list = 3; } }
-    *List    { repeated value = 1; }  floats and integers packed or not
+    any List { repeated value = 1; }  floats and integers packed or not
 
 Bytes values are views into the record, not copies: images are most of it.
 """

@@ -14,7 +14,7 @@ from botocore.validate import ParamValidator
 from ray.autoscaler._private.util import prepare_config, validate_config
 from running import ROOT
 
-from schemas.resources import Nodes, parse_node_types
+from runtime.resources import Nodes, parse_node_types
 
 CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "cluster" / "aws-a100.yaml").read_text())
 NODE_TYPES = CONFIG["available_node_types"]

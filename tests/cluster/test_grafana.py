@@ -7,7 +7,7 @@ import re
 
 from running import ROOT
 
-from schemas.metrics import METRICS, series
+from runtime.metrics import METRICS, series
 
 DASHBOARD = json.loads((ROOT / "cluster" / "grafana-dashboard.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]

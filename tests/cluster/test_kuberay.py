@@ -14,8 +14,8 @@ from job_settings import SETTINGS
 from kuberay_fields import CONTAINER, MAP, POD, SPECS
 from running import ROOT
 
-from schemas.resources import Nodes, parse_node_types
-from schemas.settings import load_settings
+from runtime.resources import Nodes, parse_node_types
+from runtime.settings import load_settings
 
 kubernetes_validate = pytest.importorskip("kubernetes_validate")
 

@@ -23,7 +23,8 @@ SMALL_SHARDS = ["--shard.clips", "8", "--shard.frames", "128"]
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     project = tmp_path_factory.mktemp("project")
-    write_lerobot_v3(str(project / "out" / "demo" / "demonstrations"), lengths=[60] * 40)
+    # work enough for a second node: Ray Data asks for more nodes at most every 20 s
+    write_lerobot_v3(str(project / "out" / "demo" / "demonstrations"), lengths=[60] * 200)
     cluster = LocalCluster(project)
     try:
         cluster.wait_until_ready()
@@ -85,7 +86,7 @@ def test_workers_come_do_the_shards_and_go(cluster: LocalCluster, expected: dict
     addresses = listening(cluster.tree())
     assert addresses
     assert all(map(is_loopback, addresses)), addresses
-    printed, _ = job.communicate(timeout=300)
+    printed, _ = job.communicate(timeout=600)
     assert job.returncode == 0, printed
     assert product_files(cluster.project / "out" / "cluster") == expected
     wait_for("the workers to go", lambda: cluster.workers() == [])
@@ -96,11 +97,12 @@ def test_a_worker_node_that_dies_is_replaced_and_changes_no_byte(
 ) -> None:
     output = cluster.project / "out" / "cluster"
     shutil.rmtree(output, ignore_errors=True)
+    wait_for("the workers to go", lambda: cluster.workers() == [])
     before = {node["node_id"] for node in cluster.nodes()}
     job = submit(cluster)
     wait_for("the first shards", lambda: len(list(output.glob("clips/manifest/*/*.parquet"))) > 5)
     cluster.worker_raylets()[0].kill()
-    printed, _ = job.communicate(timeout=300)
+    printed, _ = job.communicate(timeout=600)
     assert job.returncode == 0, printed
     came = [node for node in cluster.nodes() if node["node_id"] not in before]
     assert len(came) >= 2
@@ -135,7 +137,7 @@ def test_the_upload_leaves_out_what_is_large(cluster: LocalCluster) -> None:
     done = cluster.run("ray job submit --working-dir . -- ls -A", cluster.access)
     assert done.returncode == 0, done.stdout
     names = done.stdout.split()
-    assert {"jobs", "pipelines", "schemas", "vpp"} <= set(names)
+    assert {"jobs", "pipelines", "runtime", "schemas", "vpp"} <= set(names)
     assert not {"out", ".venv"} & set(names)
 
 

@@ -14,7 +14,7 @@ from ray.scripts.scripts import cli
 from readme_commands import command_blocks
 from running import ROOT
 
-from schemas.settings import load_settings
+from runtime.settings import load_settings
 
 README = ROOT / "cluster" / "README.md"
 HEADINGS = ("## One machine", "## AWS", "## Kubernetes", "## Watch")

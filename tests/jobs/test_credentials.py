@@ -14,8 +14,8 @@ from running import run
 from toy_task import ToyTask
 from video_dataset import write_video_dataset
 
+from runtime.settings import load_settings
 from schemas.errors import UsageError
-from schemas.settings import load_settings
 from schemas.storage import check_no_credentials, exists, read_bytes
 from vpp.serve.settings import ServeSettings
 from vpp.train.engine import TrainSettings, train

@@ -76,7 +76,7 @@ def test_a_submitted_job_writes_what_a_local_one_writes(cluster: dict[str, str],
     source = write_vpp_layout(tmp_path / "set", num_episodes=3, num_frames=30)
     project = tmp_path / "project"
     project.mkdir()
-    for name in ("schemas", "pipelines", "vpp", "jobs"):
+    for name in ("schemas", "runtime", "pipelines", "vpp", "jobs"):
         shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
     config = (
         f"preprocess:\n  sources: ['d=vpp-layout:{source}']\n  output: {tmp_path}/submitted\n  text_encoder: tiny\n"

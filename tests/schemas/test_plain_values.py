@@ -8,10 +8,10 @@ import pytest
 from hostile import EFFORTS, json_mutants, survives
 
 from pipelines.request import PreprocessSettings
+from runtime.settings import from_mapping, load_settings, to_mapping
 from schemas.errors import DataError, UsageError
 from schemas.plain_json import MOST_LEVELS, parse_json
 from schemas.plain_yaml import parse_yaml
-from schemas.settings import from_mapping, load_settings, to_mapping
 
 LAUGHS = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
 

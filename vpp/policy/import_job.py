@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from runtime.settings import commit
 from schemas.errors import UsageError
-from schemas.settings import commit
 from schemas.storage import absolute, check_writable, join, write_bytes
 from vpp.policy.config import PolicyConfig, SamplerSettings
 from vpp.policy.import_official import ImportedPolicy, import_policy, read_official

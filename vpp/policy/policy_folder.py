@@ -14,9 +14,9 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
+from runtime.settings import from_mapping, to_mapping
 from schemas.errors import UsageError
 from schemas.plain_json import parse_json
-from schemas.settings import from_mapping, to_mapping
 from schemas.storage import exists, join, read_bytes, remove_file, write_bytes
 from vpp.policy.config import PolicyConfig
 from vpp.policy.network import PolicyNetwork

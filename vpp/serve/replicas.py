@@ -18,8 +18,8 @@ import ray
 from ray import serve
 from ray.exceptions import RayActorError
 
+from runtime.ray_cluster import start_ray
 from schemas.errors import UsageError
-from schemas.ray_cluster import start_ray
 from vpp.serve.request import ChunkRequest
 from vpp.serve.served_policy import ServedPolicy
 from vpp.serve.settings import ServeSettings

@@ -14,9 +14,9 @@ from typing import Any
 
 import ray
 
+from runtime.log_lines import progress_bar
+from runtime.ray_cluster import find_cluster, start_ray
 from schemas.errors import UsageError
-from schemas.log_lines import progress_bar
-from schemas.ray_cluster import find_cluster, start_ray
 from schemas.storage import (
     check_writable,
     exists,

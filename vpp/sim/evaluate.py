@@ -17,12 +17,12 @@ import numpy as np
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
+from runtime.ray_cluster import describe_load, find_cluster, ray_meter, start_ray
+from runtime.resources import Cluster
+from runtime.stage import stage
+from runtime.watchdog import Watchdog
 from schemas.errors import UsageError, VPPError
-from schemas.ray_cluster import describe_load, find_cluster, ray_meter, start_ray
-from schemas.resources import Cluster
-from schemas.stage import stage
 from schemas.storage import join, write_bytes
-from schemas.watchdog import Watchdog
 from vpp.sim.benchmark import Benchmark, find_benchmark
 from vpp.sim.evaluation_request import RANDOM, EvaluateSettings, Request, claim, resolve
 from vpp.sim.evaluation_rows import (

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
+from runtime.settings import commit, to_mapping
 from schemas.errors import UsageError
-from schemas.settings import commit, to_mapping
 from schemas.shard import FRAME_SIZE_PX
 from schemas.storage import check_writable, exists, join, read_bytes, remove_partial_files
 from vpp.sim.benchmark import Benchmark, Name, find_benchmark

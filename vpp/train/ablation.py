@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from runtime.settings import commit, from_mapping, to_mapping
 from schemas.errors import UsageError
 from schemas.plain_yaml import parse_yaml
-from schemas.settings import commit, from_mapping, to_mapping
 from schemas.storage import join, write_bytes
 from vpp.policy.observation import IMAGES, STATE, TASK
 from vpp.policy.policy import VideoPredictionPolicy

@@ -23,8 +23,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
+from runtime.settings import commit
 from schemas.errors import UsageError, VPPError
-from schemas.settings import commit
 from vpp.train.arithmetic import bfloat16_arithmetic
 from vpp.train.checkpoint import read_latest_checkpoint
 from vpp.train.checkpoint_writer import CheckpointWriter

@@ -19,7 +19,7 @@ from vpp.video.recompute import unet_units
 
 
 def shard_model(module: nn.Module, precision: str, device: torch.device) -> None:
-    """Shards the parameters of a model over all workers, in place: they become `DTensor`s, float32 as before.
+    """Shards the parameters of a model over all workers, in place: each becomes a `DTensor`, float32 as before.
 
     All workers must hold the same weights and call this; the default process group must exist. Only the module's own
     `forward` gathers the weights, not that of a part of it.

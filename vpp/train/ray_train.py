@@ -26,10 +26,10 @@ import torch
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from runtime.log_lines import progress_bar
+from runtime.ray_cluster import describe_load, find_cluster, ray_meter, start_ray
+from runtime.watchdog import Watchdog
 from schemas.errors import UsageError, VPPError
-from schemas.log_lines import progress_bar
-from schemas.ray_cluster import describe_load, find_cluster, ray_meter, start_ray
-from schemas.watchdog import Watchdog
 from vpp.train.engine import Outcome
 from vpp.train.training_progress import TrainingProgress
 from vpp.train.worker import Signal, Worker
@@ -322,7 +322,7 @@ class _Forward(logging.Handler):
 
     @classmethod
     def install(cls, go_between: Any) -> None:
-        for package in ("vpp", "schemas"):
+        for package in ("vpp", "runtime", "schemas"):
             logger = logging.getLogger(package)
             logger.handlers = [cls(go_between)]  # a process may be used for several attempts
 

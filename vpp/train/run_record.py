@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from schemas.settings import commit, to_mapping
+from runtime.settings import commit, to_mapping
 from schemas.storage import exists, join, read_bytes, write_bytes
 from vpp.train.engine import check_same
 

@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 
+from runtime.settings import commit, to_mapping
 from schemas.encoder import same_model
 from schemas.errors import UsageError
-from schemas.settings import commit, to_mapping
 from schemas.storage import absolute, check_writable, exists, join
 from vpp.data.frame_size import frame_size
 from vpp.policy.config import PolicyConfig

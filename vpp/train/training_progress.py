@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from schemas.metrics import Meter
-from schemas.watchdog import Watchdog
+from runtime.metrics import Meter
+from runtime.watchdog import Watchdog
 
 CHECKPOINT_AGE = "checkpoint/age_s"
 """Name under which the loop tells the age of the newest checkpoint, in s."""

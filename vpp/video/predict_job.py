@@ -18,8 +18,8 @@ import torch
 from diffusers import AutoencoderKLTemporalDecoder
 from tqdm import tqdm
 
+from runtime.settings import commit, to_mapping
 from schemas.errors import UsageError
-from schemas.settings import commit, to_mapping
 from schemas.storage import check_writable, join, write_bytes
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
 from vpp.video.fvd import frechet_distance, i3d_features, load_i3d

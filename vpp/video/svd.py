@@ -25,11 +25,11 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from runtime.settings import from_mapping, to_mapping
 from schemas import storage
 from schemas.encoder import TEXT_WIDTH
 from schemas.errors import UsageError
 from schemas.plain_json import parse_json
-from schemas.settings import from_mapping, to_mapping
 from schemas.shard import FRAME_SIZE_PX
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
 from vpp.video.model_folder import downloaded, first_line, local_copy, published, variant

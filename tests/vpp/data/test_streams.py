@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numbered_clips import write_clips
 
+from runtime.settings import from_mapping
 from schemas.errors import UsageError
-from schemas.settings import from_mapping
 from vpp.data.clip_index import ClipIndex
 from vpp.data.mixture import parse_mixture
 from vpp.data.settings import DataSettings

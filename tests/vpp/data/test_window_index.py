@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numbered_episodes import episode, write_episodes
 
 from pipelines.selection import save_selection
+from runtime.settings import from_mapping
 from schemas.errors import UsageError
-from schemas.settings import from_mapping
 from vpp.data.settings import WindowSettings
 from vpp.data.streams import training_order
 from vpp.data.window_index import WindowIndex

@@ -71,7 +71,7 @@ def test_weights(folder: Path, effort: int) -> None:
     ],
 )
 def test_sizes_that_nobody_has_stored_take_no_memory(folder: Path, changes: dict) -> None:
-    from schemas.settings import to_mapping
+    from runtime.settings import to_mapping
 
     (folder / "config.json").write_text(json.dumps(to_mapping(replace(CONFIG, **changes))))
     with pytest.raises(UsageError, match="policy"):

@@ -12,8 +12,8 @@ import pytest
 from episode_dataset import write_episode_dataset
 from video_model import write_video_model
 
+from runtime.settings import load_settings, to_mapping
 from schemas.errors import UsageError
-from schemas.settings import load_settings, to_mapping
 from vpp.sim.evaluation_request import EvaluateSettings
 from vpp.train.ablation import COMPARISONS, AblateSettings, ablate, interval_95, preset_settings, vary
 from vpp.train.run_log import read_steps

@@ -11,8 +11,8 @@ from small_dataset import clip_video
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from video_dataset import write_video_dataset
 
+from runtime.settings import load_settings
 from schemas.errors import UsageError
-from schemas.settings import load_settings
 from vpp.train.checkpoint import read_latest_checkpoint
 from vpp.train.run_log import read_steps
 from vpp.train.stage1 import run_stage1, train_here

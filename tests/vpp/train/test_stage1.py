@@ -16,8 +16,8 @@ from diffusers import StableVideoDiffusionPipeline
 from small_dataset import clip_video
 from video_dataset import LATENT_CODEC, TEXT_ENCODER, write_video_dataset
 
+from runtime.settings import load_settings
 from schemas.errors import UsageError
-from schemas.settings import load_settings
 from vpp.train.checkpoint import read_latest_checkpoint
 from vpp.train.run_log import read_steps
 from vpp.train.stage1 import run_stage1, train_here

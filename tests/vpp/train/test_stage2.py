@@ -17,8 +17,8 @@ import torch
 from episode_dataset import write_episode_dataset
 from video_model import write_video_model
 
+from runtime.settings import load_settings
 from schemas.errors import UsageError
-from schemas.settings import load_settings
 from vpp.policy.policy import VideoPredictionPolicy
 from vpp.policy.policy_folder import load_policy_folder
 from vpp.train.checkpoint import read_latest_checkpoint

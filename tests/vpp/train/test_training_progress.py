@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from schemas.watchdog import Watchdog
+from runtime.watchdog import Watchdog
 from vpp.train.training_progress import CHECKPOINT_AGE, TrainingProgress
 
 

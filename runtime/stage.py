@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from schemas.log_lines import progress_bar
-from schemas.watchdog import Watchdog
+from runtime.log_lines import progress_bar
+from runtime.watchdog import Watchdog
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from schemas.metrics import METRICS, Meter, series
+from runtime.metrics import METRICS, Meter, series
 
 
 class Library:

@@ -8,8 +8,9 @@ from typing import Literal
 
 import pytest
 
+from runtime.job import run_job
+from runtime.settings import load_settings, to_mapping
 from schemas.errors import UsageError
-from schemas.settings import load_settings, run_job, to_mapping
 
 
 @dataclass(frozen=True)

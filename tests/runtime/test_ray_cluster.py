@@ -21,9 +21,9 @@ from toy_task import train_toy
 
 from pipelines.preprocess import preprocess
 from pipelines.request import PreprocessSettings
+from runtime.metrics import METRICS
+from runtime.ray_cluster import describe_load, find_cluster, ray_meter
 from schemas.errors import UsageError
-from schemas.metrics import METRICS
-from schemas.ray_cluster import describe_load, find_cluster, ray_meter
 from vpp.train.engine import TrainSettings
 from vpp.train.ray_train import WorkerSettings, run_on_workers
 
@@ -81,7 +81,7 @@ def test_a_stage_that_takes_longer_than_it_may_is_named_with_the_clusters_load(
 ) -> None:
     source = write_lerobot_v3(str(tmp_path / "source"), lengths=[20])
     settings = PreprocessSettings((f"toy=openx-lerobot:{source}",), str(tmp_path / "out"), watchdog_minutes=0.002)
-    with caplog.at_level(logging.WARNING, "schemas.watchdog"):
+    with caplog.at_level(logging.WARNING, "runtime.watchdog"):
         preprocess(settings, None, None)
     stages = [record.fields["stage"] for record in caplog.records]  # type: ignore[attr-defined]
     assert {"list sources", "make shards"} & set(stages)

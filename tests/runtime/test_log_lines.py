@@ -13,9 +13,9 @@ import pytest
 
 SCRIPT = """
 import logging, sys, warnings
+from runtime.job import run_job
 from schemas.errors import UsageError
-from schemas.log_lines import progress_bar
-from schemas.settings import run_job
+from runtime.log_lines import progress_bar
 
 def main():
     logging.info("settings: %s", "{}")
@@ -80,7 +80,7 @@ def test_another_form_is_refused(tmp_path: Path) -> None:
 
 
 def test_fields_that_json_lacks_are_told_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    from schemas.log_lines import _JsonLines
+    from runtime.log_lines import _JsonLines
 
     record = logging.makeLogRecord({"msg": "x", "fields": {"path": Path("/a")}})
     assert json.loads(_JsonLines("job").format(record))["fields"] == {"path": "/a"}

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from runtime.watchdog import Watchdog
 from schemas.errors import UsageError
-from schemas.watchdog import Watchdog
 
 
 class Clock:
@@ -99,7 +99,7 @@ def test_the_thread_logs_one_line_with_the_clusters_state(
     look: object, told: str, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watchdog = Watchdog(10, look, clock)  # type: ignore[arg-type]
-    monkeypatch.setattr("schemas.watchdog._LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("runtime.watchdog._LOOK_EVERY_S", 0.01)
     clock.pass_minutes(10)
     with caplog.at_level(logging.WARNING), watchdog.watching():
         while not caplog.records:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from runtime.resources import Cluster, Nodes, parse_node_types
 from schemas.errors import UsageError
-from schemas.resources import Cluster, Nodes, parse_node_types
 
 HEAD = Nodes({"node:__internal_head__": 1, "memory": 1e9})
 CPU_NODE = Nodes({"CPU": 8})

@@ -10,9 +10,9 @@ import ray
 import ray.util.metrics
 from ray.autoscaler.v2.sdk import get_cluster_status
 
-from schemas.metrics import Meter
-from schemas.ray_node import end_with_node
-from schemas.resources import NODE_TYPES_VARIABLE, SHOWN, Cluster, Nodes, describe, parse_node_types
+from runtime.metrics import Meter
+from runtime.ray_node import end_with_node
+from runtime.resources import NODE_TYPES_VARIABLE, SHOWN, Cluster, Nodes, describe, parse_node_types
 
 
 def start_ray(log_to_driver: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Settings of a job: a frozen dataclass, filled from `vpp.yaml`, then from the command line; and how a job ends.
+"""Settings of a job: a frozen dataclass, filled from `vpp.yaml`, then from the command line.
 
 One file configures all jobs of a run: each job reads its own section of `vpp.yaml` in the working directory (or of
 the file named by `--config`). What the command line says wins.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import logging
 import subprocess
 import sys
 import typing
@@ -20,10 +19,8 @@ from typing import Any, TypeVar
 import tyro
 
 from schemas.errors import UsageError
-from schemas.log_lines import is_structured, start_logging
 from schemas.plain_yaml import parse_yaml
 from schemas.storage import check_no_credentials
-from schemas.store_faults import is_passing_fault
 
 CONFIG_FILE = "vpp.yaml"
 
@@ -197,34 +194,3 @@ def commit() -> str:
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return result.stdout.strip()
-
-
-def run_job(main: Callable[[], int | None]) -> None:
-    """Runs a job and exits: 0 done, 1 failed (the same command continues), 2 the user's mistake, 130 Ctrl-C."""
-    try:
-        start_logging(job=Path(sys.argv[0]).stem)
-        code = main() or 0
-    except UsageError as error:
-        _say(logging.ERROR, f"error: {error}")
-        code = 2
-    except KeyboardInterrupt:
-        _say(logging.WARNING, "interrupted: what is done is kept, the same command continues")
-        code = 130
-    except Exception as error:
-        if not is_passing_fault(error):
-            raise
-        words = " ".join(str(error).split())
-        _say(
-            logging.ERROR,
-            f"stopped: {type(error).__name__}: {words}; what is done is kept, the same command continues",
-        )
-        code = 1
-    sys.exit(code)
-
-
-def _say(level: int, message: str) -> None:
-    """The last words: on a terminal nothing but them."""
-    if logging.getLogger().handlers and is_structured():
-        logging.log(level, message)
-    else:
-        sys.stderr.write(f"{message}\n")

@@ -12,7 +12,7 @@ from running import ROOT
 
 WAITS_FOR_EVER = """
 import os, psutil, ray
-from schemas.ray_node import end_with_node
+from runtime.ray_node import end_with_node
 ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 end_with_node(every_s=0.5)
 ray.shutdown()

@@ -6,7 +6,8 @@ from functools import partial
 
 from pipelines.query import Manifest
 from pipelines.range_read import locate_members
-from schemas.settings import load_settings, run_job, to_mapping
+from runtime.job import run_job
+from runtime.settings import load_settings, to_mapping
 from vpp.browse.access import Access
 from vpp.browse.browse_job import browse
 from vpp.browse.settings import BrowseSettings

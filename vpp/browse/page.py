@@ -25,6 +25,7 @@ input, select, button {{ font: inherit; color: var(--ink); background: var(--pag
   border-radius: 8px; padding: 5px 10px; max-width: 100%; }}
 button, a.button {{ cursor: pointer; color: var(--link); background: var(--page); border: 1px solid var(--edge);
   border-radius: 8px; padding: 5px 14px; text-decoration: none; }}
+.films.small video {{ aspect-ratio: 1; }}
 .turned {{ border: 1px dashed var(--edge); border-radius: 10px; padding: 12px; aspect-ratio: 1; overflow: auto;
   font-size: 14px; overflow-wrap: anywhere; }}
 .sides {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 18px 28px; }}

@@ -14,8 +14,8 @@ import chromium
 from browsed import browsing
 from PIL import Image
 
-SCREEN_PX = (1040, 680)
-NUM_COLOURS = 96  # a picture stays below 150 kB
+SCREEN_PX = (1040, 860)
+NUM_COLOURS = 200  # a picture stays below 150 kB
 
 
 def main(folder: str, output: str, *pages: str) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from schemas.errors import DataError
 from schemas.shard import PRODUCTS, Product
 from schemas.storage import read_bytes
-from vpp.browse.access import Access
+from vpp.browse.access import Access, Manifest
 from vpp.browse.filters import Filters
 from vpp.browse.not_there import NotThere
 from vpp.report.find_runs import Run
@@ -52,22 +52,22 @@ class Page:
     after: str
 
 
-@dataclass
 class Dataset:
     """A manifest that is opened when first asked, and answers one question at a time.
 
-    Attributes:
+    Args:
         run: Where it lies.
         access: How it is reached.
     """
 
-    run: Run
-    access: Access
-    _lock: threading.RLock = field(default_factory=threading.RLock)
-    _counts: list[dict[str, Any]] | None = None
-    _numbers: dict[tuple[Product, Filters], int] = field(default_factory=dict)
-    _rows: dict[str, dict[str, Any]] = field(default_factory=dict)
-    _manifest: Any = None
+    def __init__(self, run: Run, access: Access) -> None:
+        self.run = run
+        self._access = access
+        self._lock = threading.RLock()
+        self._manifest: Manifest | None = None
+        self._counts: list[dict[str, Any]] | None = None
+        self._numbers: dict[tuple[Product, Filters], int] = {}
+        self._rows: dict[tuple[Product, str], dict[str, Any]] = {}
 
     def counts(self) -> list[dict[str, Any]]:
         """Rows `product`, `dataset`, `status`, `reason`, `num`, `hours`, `example`, `has_stand_ins`."""
@@ -105,7 +105,7 @@ class Dataset:
             )
             rows = self._select(sql, {**filters.chosen(), **shown}) if ids else []
             for row in rows:
-                _keep(self._rows, f"{product} {row[key]}", row)
+                _keep(self._rows, (product, row[key]), row)
         return Page(rows, ids[PAGE_ROWS - 1] if len(ids) > PAGE_ROWS else "")
 
     def row(self, product: Product, identity: str) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Dataset:
             NotThere: If there is none.
         """
         with self._lock:
-            key = f"{product} {identity}"
+            key = (product, identity)
             if key not in self._rows:
                 _keep(self._rows, key, self.row(product, identity))
             return self._rows[key]
@@ -140,7 +140,7 @@ class Dataset:
             NotThere: If there is no such sample.
             DataError: If it was not written, or lacks the member.
         """
-        return self.access.locate(self.run.url, product, self.kept_row(product, identity), [name])
+        return self._access.locate(self.run.url, product, self.kept_row(product, identity), [name])
 
     def read(self, product: Product, row: dict[str, Any], names: Collection[str]) -> dict[str, bytes]:
         """Small members of a sample, those that it has, with one request from the first to the last.
@@ -151,7 +151,7 @@ class Dataset:
         there = [member for member in row["members"] or () if member["name"] in names]
         if not there:
             return {}
-        url, start, end = self.access.locate(self.run.url, product, row, [member["name"] for member in there])
+        url, start, end = self._access.locate(self.run.url, product, row, [member["name"] for member in there])
         if end - start > _MOST_BYTES:
             raise DataError("too_large", f"expected at most {_MOST_BYTES} bytes to show, found {end - start} in {url}")
         content = read_range(url, start, end)
@@ -161,7 +161,7 @@ class Dataset:
     def _select(self, sql: str, parameters: dict[str, str] | None = None) -> list[dict[str, Any]]:
         with self._lock:
             if self._manifest is None:
-                self._manifest = self.access.open_manifest(self.run.url)
+                self._manifest = self._access.open_manifest(self.run.url)
             rows: list[dict[str, Any]] = self._manifest.select(sql, parameters or {}).to_pylist()
             return rows
 

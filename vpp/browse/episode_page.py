@@ -33,7 +33,7 @@ def episode_page(snapshot: Snapshot, query: Mapping[str, str]) -> str:
         row["caption"] or f"Episode {row['episode_id']}",
         facts(data, "episodes", row),
         turned_away(row),
-        section("Cameras", tag("div", *films, class_="films")) if films else Html(),
+        section("Cameras", tag("div", *films, class_="films small")) if films else Html(),
         _told(dataset, row) if row["status"] == "written" else Html(),
         provenance_part(data, "episodes", row),
         data=data,

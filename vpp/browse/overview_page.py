@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+from schemas.errors import UsageError
 from vpp.browse.dataset import Dataset
 from vpp.browse.page import address, page, section
 from vpp.browse.snapshot import Snapshot
@@ -21,13 +22,18 @@ def overview_page(snapshot: Snapshot, query: Mapping[str, str]) -> str:
 
 
 def _dataset(dataset: Dataset) -> Html:
-    counts, data = dataset.counts(), dataset.run.path
+    title = f"Data: {dataset.run.name}"
+    try:
+        counts = dataset.counts()
+    except UsageError as error:  # the others are sound
+        return section(title, tag("p", str(error), class_="fault"))
+    data = dataset.run.path
     numbers: Counter[tuple[str, str, str]] = Counter()
-    hours: Counter[tuple[str, str, str]] = Counter()
+    hours: defaultdict[tuple[str, str, str], float] = defaultdict(float)
     for row in counts:
         key = (row["product"], row["dataset"] or "", row["status"] or "")
         numbers[key] += row["num"]
-        hours[key] += row["hours"] or 0  # type: ignore[assignment]
+        hours[key] += row["hours"] or 0
     lines = [
         [name, product, status, _linked(count, data, product, dataset=name, status=status), hours[key] or None]
         for key, count in numbers.items()
@@ -42,7 +48,7 @@ def _dataset(dataset: Dataset) -> Html:
     stand_ins = any(row["has_stand_ins"] for row in counts)
     told = "Made with stand-ins of random weights: it shows the way, not what is possible."
     return section(
-        f"Data: {dataset.run.name}",
+        title,
         tag("p", told, class_="note") if stand_ins else Html(),
         table(["dataset", "product", "status", "number", "hours"], lines),
         inside(
@@ -90,6 +96,9 @@ def _result(snapshot: Snapshot, run: Run) -> str:
     """An evaluation's; those of trainings stand in long logs, which only their own page reads."""
     if run.kind != "evaluation":
         return ""
-    evaluation = snapshot.evaluation(run)
+    try:
+        evaluation = snapshot.evaluation(run)
+    except UsageError as error:
+        return str(error)
     mean = evaluation.summary.get("mean")
     return f"{evaluation.who}: {'has not ended' if mean is None else f'{100 * mean:.0f} % solved'}"

@@ -132,6 +132,19 @@ def test_trainings_of_a_kind_share_a_chart(folder: Path, tmp_path: Path) -> None
     assert page.tags.count("video") == 2
 
 
+def test_damage_is_told_in_its_place_on_the_overview(folder: Path, tmp_path: Path) -> None:
+    for name in ("clips", "best", "try"):
+        shutil.copytree(folder / name, tmp_path / name)
+    (tmp_path / "clips/manifest/d/000000.parquet").write_bytes(b"no Parquet")
+    (tmp_path / "try/summary.json").write_text("{")
+    with browsing(str(tmp_path)) as site:
+        answer = ask(site)
+    assert answer.status == 200
+    assert "scripted expert: 100 % solved" in answer.page.text
+    assert answer.page.text.count("expected what the jobs write") == 1
+    assert answer.text.count('class="fault"') == 1
+
+
 def test_what_was_written_since_is_seen_when_it_is_read_again(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "clips", tmp_path / "clips")
     with browsing(str(tmp_path)) as site:

@@ -29,14 +29,14 @@ async def send_range(
         DataError: If the file is missing or ends before; then nothing was sent unless many pieces were.
     """
     size = end - start
-    first, last = wanted(request, size)
-    if first >= last and size:
+    part = wanted(request, size)
+    first, last = part or (0, size)
+    if part and first >= last:
         return web.Response(status=416, headers={"Content-Range": f"bytes */{size}"})
-    is_part = (first, last) != (0, size)
     shown = {**headers, "Accept-Ranges": "bytes", "Content-Length": str(last - first)}
-    if is_part:
+    if part:
         shown["Content-Range"] = f"bytes {first}-{last - 1}/{size}"
-    response = web.StreamResponse(status=206 if is_part else 200, headers=shown)
+    response = web.StreamResponse(status=206 if part else 200, headers=shown)
     at, stop = start + first, start + last
     piece = await asyncio.to_thread(read_range, url, at, min(at + PIECE_BYTES, stop))
     await response.prepare(request)
@@ -48,11 +48,13 @@ async def send_range(
     return response
 
 
-def wanted(request: web.Request, size: int) -> tuple[int, int]:
-    """The half-open range that a request names; everything where it names none, or several, or something else."""
+def wanted(request: web.Request, size: int) -> tuple[int, int] | None:
+    """The half-open range that a request names; None where it names none, or several, or something else."""
     try:
         asked = request.http_range
     except ValueError:
-        return 0, size
+        return None
+    if asked.start is None:
+        return None
     first, last, _ = asked.indices(size)
     return first, last

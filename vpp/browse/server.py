@@ -42,7 +42,7 @@ PAGES: dict[str, Show] = {
 _HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with none, browsers hide where a form of ours comes from, too
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _MEDIA = {"mp4": "video/mp4", "png": "image/png"}

@@ -106,6 +106,12 @@ def test_the_next_page_shows_other_clips(visit: Visit) -> None:
     assert max(filter(None, seen)) < min(filter(None, others))
 
 
+def test_the_button_has_everything_read_again(visit: Visit) -> None:
+    visit.open("clips")
+    visit.all("header button")[0].click()
+    assert [title.text for title in visit.all("h1")] == ["Overview"]
+
+
 @pytest.mark.parametrize("width_px", [390, 1280])
 def test_no_page_complains_or_is_wider_than_the_screen(visit: Visit, width_px: int) -> None:
     chromium.set_screen(visit.driver, width_px, 900)

@@ -25,7 +25,13 @@ def test_a_range_is_that_part_of_the_whole(site: str) -> None:
     assert (whole.status, whole.headers["Content-Type"], whole.headers["Accept-Ranges"]) == (200, "video/mp4", "bytes")
     assert whole.body[4:8] == b"ftyp"
     size = len(whole.body)
-    for asked, first, last in (("5-9", 5, 10), ("7-", 7, size), ("-6", size - 6, size), (f"9-{size * 2}", 9, size)):
+    for asked, first, last in (
+        ("0-", 0, size),
+        ("5-9", 5, 10),
+        ("7-", 7, size),
+        ("-6", size - 6, size),
+        (f"9-{size * 2}", 9, size),
+    ):
         part = ask(site + VIDEO, {"Range": f"bytes={asked}"})
         assert (part.status, part.body) == (206, whole.body[first:last])
         assert part.headers["Content-Range"] == f"bytes {first}-{last - 1}/{size}"

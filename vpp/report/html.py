@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from urllib.parse import quote
 
-_VOID = frozenset({"meta"})
+_VOID = frozenset({"img", "input", "link", "meta"})
 
 
 class Html(str):

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import chromium
 import pytest
 from finished_run import write_run
 from running import run
 
-webdriver = pytest.importorskip("selenium.webdriver")
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium and chromedriver on this machine")
+pytest.importorskip("selenium.webdriver")
+pytestmark = pytest.mark.skipif(not chromium.IS_THERE, reason=chromium.MISSING)
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +20,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     write_run(root)
     code, output = run("report", root, cwd=root)
     assert code == 0, output
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--disable-gpu", *(["--no-sandbox"] if os.getuid() == 0 else [])):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_script_timeout(60)
+    driver = chromium.start()
     driver.get((root / "report.html").as_uri())
     yield driver
     driver.quit()
@@ -63,17 +54,7 @@ def test_charts_are_drawn(browser: Any) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width_px", [390, 1280])
 def test_nothing_is_wider_than_the_screen(browser: Any, width_px: int, scheme: str) -> None:
-    size = {"width": width_px, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    feature = {"name": "prefers-color-scheme", "value": scheme}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-    script = """
-        document.querySelectorAll('details').forEach(d => d.open = true)
-        const wide = [...document.querySelectorAll('main *')].filter(e => !e.parentElement.closest('.scroll, pre, svg')
-            && (e.getBoundingClientRect().right > innerWidth + 0.5 || e.getBoundingClientRect().left < 0))
-        const page = document.documentElement
-        return [innerWidth, page.scrollWidth - page.clientWidth, wide.map(e => e.outerHTML.slice(0, 80)),
-                getComputedStyle(document.body).backgroundColor]"""
-    width, hidden, wide, paper = browser.execute_script(script)
-    assert (width, hidden, wide) == (width_px, 0, [])
+    chromium.set_screen(browser, width_px, 900, scheme)
+    assert chromium.wider_than_the_screen(browser) == (width_px, 0, [])
+    paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, paper[4:-1].split(","))) > 380) == (scheme == "light")

@@ -19,6 +19,7 @@ from typing import Any
 import ray
 import ray.data
 
+from pipelines.dataset_card import dataset_card
 from pipelines.decode import Sample, decode_shard
 from pipelines.latents import add_latents
 from pipelines.ledger import count_rows, pending_shards
@@ -30,6 +31,7 @@ from pipelines.plan_files import (
     list_part,
     listing_url,
     load_plan,
+    load_request,
     load_shard,
     read_listing,
     write_request,
@@ -43,6 +45,7 @@ from pipelines.video_file import DECODER
 from schemas.clip import PlannedShard
 from schemas.encoder import LatentCodecFactory, TextEncoderFactory
 from schemas.errors import UsageError
+from schemas.hub_card import CARD
 from schemas.layout import plan_folder, summary_url
 from schemas.ray_cluster import describe_load, find_cluster, ray_meter, start_ray
 from schemas.settings import commit, to_mapping
@@ -391,5 +394,8 @@ def _summarise(job: _Job, plans: dict[str, PlanSummary], progress: dict[str, flo
         "settings": to_mapping(job.settings),
         "commit": commit(),
     }
+    requests = {name: load_request(job.output, name) for name in datasets}
+    card = dataset_card(datasets, {name: found[0] for name, found in requests.items() if found is not None})
+    write_bytes(join(job.output, CARD), card.encode())
     write_bytes(summary_url(job.output), json.dumps(summary, indent=1, sort_keys=True).encode())
     return summary

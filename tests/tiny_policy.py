@@ -52,5 +52,5 @@ def write_policy(folder: Path, feature_seed: int | None = 0) -> str:
             if parameter.ndim > 1:
                 parameter.normal_(std=0.2)  # so that everything matters
     url = str(folder / "policy")
-    save_policy(url, PolicyFolder(config, network, {"metaworld": numbers}, {"metaworld": state}))
+    save_policy(url, PolicyFolder(config, network, {"metaworld": numbers}, {"metaworld": state}), "# A card")
     return url

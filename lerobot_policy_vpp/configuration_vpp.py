@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
 
+import draccus
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.configs.types import FeatureType, PolicyFeature
 
@@ -20,6 +23,20 @@ ACTION = "action"
 
 CHANGEABLE = ("video_model", "codec", "text_encoder", "sampler")
 """What may differ from the policy's folder; all else belongs to the weights."""
+
+
+def _decode_literal(hint: Any, value: Any, path: Sequence[str] = ()) -> Any:
+    """Reads a choice of words, which the parser of LeRobot's settings does not know by itself.
+
+    Raises:
+        UsageError: If it is none of them.
+    """
+    if value not in get_args(hint):
+        raise UsageError(f"{'.'.join(path)}: expected one of {', '.join(map(str, get_args(hint)))}, found {value!r}")
+    return value
+
+
+draccus.decode.register(Literal, _decode_literal, include_subclasses=True)
 
 
 @PreTrainedConfig.register_subclass(TYPE)

@@ -19,6 +19,9 @@ from schemas.closed_video import MP4, open_closed, video_stream
 ENCODER = f"libx264 (pyav {av.__version__}, libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))})"
 """Name and version of the encoder: videos of different ones cannot be put into one file."""
 
+_LONGEST_DELAY = 16
+"""By how many frames decoding may begin before showing: no H.264 video with B-frames needs more."""
+
 _OPTIONS = {"preset": "superfast", "crf": "18", "g": "10", "bf": "0", "threads": "1"}
 
 
@@ -76,7 +79,8 @@ def concatenate(videos: Iterable[bytes], fps: float, handle: IO[bytes]) -> None:
                 if stream is None:
                     stream = target.add_stream_from_template(encoded)
                     stream.time_base = frame_s
-                    header, delay = encoded.codec_context.extradata, _delay(encoded, packets)
+                    header = encoded.codec_context.extradata
+                    delay = _LONGEST_DELAY if encoded.codec_context.has_b_frames else 0
                 places = _places(packets)
                 late = max((number - place for number, place in enumerate(places)), default=0)
                 if encoded.codec_context.extradata != header or late > delay:
@@ -95,11 +99,3 @@ def _places(packets: Sequence[av.Packet]) -> list[int]:
     for place, number in enumerate(in_order):
         places[number] = place
     return places
-
-
-def _delay(encoded: av.VideoStream, packets: Sequence[av.Packet]) -> int:
-    """By how many frames decoding begins before showing; 0 without B-frames."""
-    first = packets[0] if packets else None
-    if first is None or first.pts is None or first.dts is None or not encoded.average_rate or not first.time_base:
-        return 0
-    return round((first.pts - first.dts) * first.time_base * encoded.average_rate)

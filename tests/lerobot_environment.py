@@ -64,7 +64,7 @@ def make_environment(folder: Path) -> LeRobotEnvironment:
     """Makes it, or skips the test where the package index cannot be reached."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     _install_lerobot(folder)
-    _pip(folder, "install", *_requirements(folder))
+    _pip(folder, "install", *_requirements(folder), "instant-clip-tokenizer")  # for the stand-in of CLIP
     for tree in ("", "lerobot_policy_vpp"):
         copy = folder / "source" / (tree or "project")
         names = [tree] if tree else ["schemas", "pipelines", "vpp", "pyproject.toml", "README.md"]

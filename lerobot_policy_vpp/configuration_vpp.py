@@ -44,6 +44,8 @@ draccus.decode.register(Literal, _decode_literal, include_subclasses=True)
 class VPPConfig(PreTrainedConfig):
     """What `vpp.policy.config.PolicyConfig` tells, and the dataset whose actions come out."""
 
+    input_features: dict[str, PolicyFeature] | None = field(default_factory=dict)
+    output_features: dict[str, PolicyFeature] | None = field(default_factory=dict)
     cameras: tuple[str, ...] = ()
     frame_size: int = FRAME_SIZE_PX
     video_model: str = ""

@@ -95,7 +95,9 @@ class VPPPolicy(PreTrainedPolicy):
             folder, device=config.device, dataset=config.dataset, video_model=config.video_model, codec=config.codec,
             text_encoder=config.text_encoder, sampler=config.sampler,
         )  # fmt: skip
-        return cls(config, policy=policy, folder=folder, **kwargs).eval()
+        made = cls(config, policy=policy, folder=folder, **kwargs)
+        made.eval()
+        return made
 
     def reset(self) -> None:
         """To be called when an episode begins."""

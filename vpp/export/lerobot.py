@@ -100,7 +100,8 @@ def _sizes(reader: EpisodeReader) -> list[tuple[str, int]]:
 
 def _recorded(episode: StoredEpisode) -> RecordedEpisode:
     """LeRobot has an action with every frame: frames behind the last action stay in the video alone."""
-    statistics, num_pictures = {}, set()
+    statistics: dict[str, Statistics] = {}
+    num_pictures: set[int] = set()
     for camera, video in episode.videos.items():
         try:
             statistics[camera], number = _look_at(video)

@@ -25,6 +25,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 _OTHERWISE = {"torch": f"torch=={version('torch').partition('+')[0]}", "torchvision": "torchvision"}
 _OTHERWISE |= {"torchcodec": "torchcodec==0.11.*"}
+_BESIDES = (f"mujoco=={version('mujoco')}", "instant-clip-tokenizer")
+"""MuJoCo as MetaWorld 3.0 can take it, which LeRobot asks for; and what the stand-in of CLIP reads with."""
+
 _UNUSED = ("cmake", "pynput", "wandb")  # a compiler, a keyboard and a service that no test here needs
 
 _WITHOUT_CUDA = """
@@ -64,7 +67,7 @@ def make_environment(folder: Path) -> LeRobotEnvironment:
     """Makes it, or skips the test where the package index cannot be reached."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     _install_lerobot(folder)
-    _pip(folder, "install", *_requirements(folder), "instant-clip-tokenizer")  # for the stand-in of CLIP
+    _pip(folder, "install", *_requirements(folder), *_BESIDES)
     for tree in ("", "lerobot_policy_vpp"):
         copy = folder / "source" / (tree or "project")
         names = [tree] if tree else ["schemas", "pipelines", "vpp", "pyproject.toml", "README.md"]

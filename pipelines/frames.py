@@ -10,6 +10,7 @@ import av.error
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from schemas.closed_video import ONE_THREAD
 from schemas.errors import DataError
 from schemas.shard import FRAME_SIZE_PX
 
@@ -41,7 +42,7 @@ class FrameResizer:
                 interpolation=Interpolation.AREA if shrinks else Interpolation.BICUBIC,
                 dst_colorspace=Colorspace.ITU601,
                 dst_color_range=ColorRange.MPEG,
-                threads=1,
+                **ONE_THREAD,
             )
         except (av.error.FFmpegError, ValueError) as error:
             found = f"found {frame.width}x{frame.height} {frame.format.name}, matrix {frame.colorspace}"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pipelines.dataset_card import dataset_card
 from pipelines.ledger import count_rows, is_done
-from pipelines.plan_files import PlanSummary, load_plan
+from pipelines.plan_files import PlanSummary, load_plan, load_request
 from pipelines.request import PreprocessSettings
 from runtime.settings import commit, to_mapping
+from schemas.hub_card import CARD
 from schemas.layout import summary_url
 from schemas.shard import PRODUCTS
 from schemas.storage import join, list_names, write_bytes
@@ -29,7 +31,7 @@ def summarise(
         seconds: How long it took in all.
 
     Returns:
-        What it wrote to `<output>/summary.json`.
+        What it wrote to `<output>/summary.json`; a card for the hub lies beside it.
 
     Raises:
         RuntimeError: If the counts do not add up.
@@ -57,5 +59,8 @@ def summarise(
         "settings": to_mapping(settings),
         "commit": commit(),
     }
+    requests = {name: load_request(output, name) for name in datasets}
+    card = dataset_card(datasets, {name: found[0] for name, found in requests.items() if found is not None})
+    write_bytes(join(output, CARD), card.encode())
     write_bytes(summary_url(output), json.dumps(summary, indent=1, sort_keys=True).encode())
     return summary

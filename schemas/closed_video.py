@@ -6,7 +6,7 @@ large ones, as a few bytes claim.
 
 from __future__ import annotations
 
-from typing import IO
+from typing import IO, Any
 
 import av
 from av.container import InputContainer
@@ -18,6 +18,9 @@ from schemas.mp4_boxes import check_sample_tables
 
 MAX_PIXELS = 1 << 24
 """Of a frame: 4096 x 4096, more than the 5.3K of a camera that one wears."""
+
+ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+"""Keeps `VideoReformatter.reformat` to one thread; before PyAV 17 it had no more, and no such argument."""
 
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
 SINGLE_FILES = f"{MP4},matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,ivf,obu"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pipelines.request import PreprocessSettings
+from vpp.export.export_job import ExportSettings
 from vpp.policy.import_job import ImportSettings
 from vpp.sim.collect import CollectSettings
 from vpp.sim.evaluation_request import EvaluateSettings
@@ -19,5 +20,6 @@ SETTINGS: dict[str, tuple[type, Callable | None]] = {
     "stage2": (stage2_settings.Stage2Settings, stage2_settings.preset_settings),
     "ablate": (ablation.AblateSettings, ablation.preset_settings),
     "evaluate": (EvaluateSettings, None),
+    "export": (ExportSettings, None),
     "import_official": (ImportSettings, None),
 }

@@ -26,7 +26,7 @@ SEEN = {
 """What a robot sees that this policy acts for."""
 
 
-def write_policy(folder: Path, feature_seed: int | None = 0) -> str:
+def write_policy(folder: Path, feature_seed: int | None = 0, proprio_dim: int = 4) -> str:
     """Writes both below `folder`; returns the policy's."""
     write_video_model(folder / "stage1")
     torch.manual_seed(0)
@@ -40,7 +40,7 @@ def write_policy(folder: Path, feature_seed: int | None = 0) -> str:
         video_former=VideoFormerConfig(width=32, depth=1, heads=2, head_width=16, tokens_per_frame=2),
         denoiser=ActionDenoiserConfig(
             action_dim=4, num_actions=NUM_ACTIONS, token_width=32, width=32, heads=2, encoder_layers=1,
-            decoder_layers=1, proprio_dim=4,
+            decoder_layers=1, proprio_dim=proprio_dim,
         ),
         sampler=SamplerSettings(num_steps=2),
         datasets=("metaworld",),
@@ -52,5 +52,9 @@ def write_policy(folder: Path, feature_seed: int | None = 0) -> str:
             if parameter.ndim > 1:
                 parameter.normal_(std=0.2)  # so that everything matters
     url = str(folder / "policy")
-    save_policy(url, PolicyFolder(config, network, {"metaworld": numbers}, {"metaworld": state}))
+    save_policy(
+        url,
+        PolicyFolder(config, network, {"metaworld": numbers}, {"metaworld": state} if proprio_dim else {}),
+        "# A card",
+    )
     return url

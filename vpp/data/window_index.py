@@ -56,14 +56,14 @@ class WindowIndex(SampleIndex):
         episodes = _of_mixture(episodes, settings.mixture)
         if not _num_windows(episodes).any():
             raise UsageError(f"data {url}: expected episodes with actions, found none in {len(episodes.ids)} episodes")
-        cameras = _common_cameras(url, episodes, settings.cameras)
+        cameras = common_cameras(url, episodes, settings.cameras)
         members = [f"{camera}.{kind}" for camera in cameras for kind in (VIDEO, LATENTS_NPY)]
         members += [ACTIONS_NPY, TEXT_TOKENS_NPY, *([PROPRIO_NPY] if settings.proprio else [])]
         index = cls(url, episodes.of_members([name for name in members if name in episodes.members]), cameras, settings)
         needed = [name for name in members if not name.endswith(LATENTS_NPY)]
         index.check_members(None, needed)
         for name in ("action_dim", *(["proprio_dim"] if settings.proprio else [])):
-            _check_equal(url, episodes, name)
+            check_equal(url, episodes, name)
         return index
 
     def _entries(self, rows: np.ndarray) -> np.ndarray:
@@ -199,7 +199,12 @@ def _of_mixture(episodes: SampleColumns, mixture: str) -> SampleColumns:
     return episodes.take(np.flatnonzero(np.isin(episodes.dataset_codes, codes)))
 
 
-def _common_cameras(url: str, episodes: SampleColumns, wanted: tuple[str, ...]) -> tuple[str, ...]:
+def common_cameras(url: str, episodes: SampleColumns, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """The cameras that are wanted, or that all episodes have where none is named.
+
+    Raises:
+        UsageError: If an episode lacks a wanted one, or episodes differ where none is named.
+    """
     pairs = np.unique(np.stack([episodes.dataset_codes, episodes.camera_codes], axis=1), axis=0).tolist()
     there = [(episodes.datasets[dataset], tuple(episodes.cameras[code].split(","))) for dataset, code in pairs]
     first, cameras = there[0]
@@ -217,8 +222,12 @@ def _common_cameras(url: str, episodes: SampleColumns, wanted: tuple[str, ...]) 
     return wanted or cameras
 
 
-def _check_equal(url: str, episodes: SampleColumns, name: str) -> None:
-    """Checks that a size is the same in all episodes, and not 0."""
+def check_equal(url: str, episodes: SampleColumns, name: str) -> None:
+    """Checks that a size, such as `action_dim`, is the same in all episodes, and not 0.
+
+    Raises:
+        UsageError: Naming the datasets that differ.
+    """
     values = episodes.numbers[name]
     distinct, first = np.unique(values, return_index=True)
     if len(distinct) > 1 or distinct[0] < 1:

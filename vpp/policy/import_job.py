@@ -14,6 +14,7 @@ import torch
 from runtime.settings import commit
 from schemas.errors import UsageError
 from schemas.storage import absolute, check_writable, join, write_bytes
+from vpp.policy.card import policy_card
 from vpp.policy.config import PolicyConfig, SamplerSettings
 from vpp.policy.import_official import ImportedPolicy, import_policy, read_official
 from vpp.policy.normalise import Normaliser
@@ -95,5 +96,7 @@ def import_official(settings: ImportSettings) -> ImportedPolicy:
     check_writable(settings.output)
     record = {"from": settings.policy, "taken": imported.taken, "ignored": dict(imported.ignored)}
     write_bytes(join(settings.output, "import.json"), (json.dumps(record, indent=1) + "\n").encode())
-    save_policy(settings.output, PolicyFolder(config, network, {settings.dataset: as_it_is}, {}))
+    num_weights = sum(weights.numel() for weights in network.parameters())
+    card = policy_card(config, num_weights, "The weights are those of the authors' checkpoint, brought into this form.")
+    save_policy(settings.output, PolicyFolder(config, network, {settings.dataset: as_it_is}, {}), card)
     return imported

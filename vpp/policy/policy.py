@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from schemas.errors import UsageError
+from vpp.policy.config import SamplerSettings
+from vpp.policy.network import PolicyNetwork
 from vpp.policy.observation import TASK, Observation, check_observation
 from vpp.policy.perception import Perception, load_perception
 from vpp.policy.policy_folder import PolicyFolder, load_policy_folder
@@ -74,6 +77,7 @@ class VideoPredictionPolicy:
         video_model: str = "",
         codec: str = "",
         text_encoder: str = "",
+        sampler: SamplerSettings | None = None,
     ) -> VideoPredictionPolicy:
         """Loads a policy's folder and the frozen models that it names.
 
@@ -84,11 +88,14 @@ class VideoPredictionPolicy:
             video_model: Where the video model lies now; by default where it lay in training.
             codec: Likewise, the VAE.
             text_encoder: Likewise, CLIP's text model.
+            sampler: How actions are drawn; by default as the folder tells.
 
         Raises:
             UsageError: If something is missing, or the video model is not the one it was trained with.
         """
         folder = load_policy_folder(url)
+        if sampler is not None:
+            folder = replace(folder, config=replace(folder.config, sampler=sampler))
         config = folder.config
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         name = video_model or config.video_model
@@ -100,6 +107,11 @@ class VideoPredictionPolicy:
                 f"found another in {name} ({found}); name the right one with video_model"
             )
         return cls(folder, perception, load_text_encoder(text_encoder or config.text_encoder), dataset, where)
+
+    @property
+    def network(self) -> PolicyNetwork:
+        """The trained half, as it acts: without gradients, on the device."""
+        return self._network
 
     @property
     def observation_keys(self) -> tuple[str, ...]:

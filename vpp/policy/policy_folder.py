@@ -1,7 +1,9 @@
 """A policy's folder: `config.json`, and `model.safetensors` with the trained weights and each dataset's normalisation.
 
 The frozen models are named in the configuration, not copied. `config.json` is written last, so that a policy is
-complete or absent.
+complete or absent. With its `type` and the two files of processors the folder is also a pretrained policy of LeRobot,
+which `lerobot_policy_vpp` opens: what LeRobot does before and after a policy is only to move tensors, since ours
+normalises by itself.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -16,6 +19,7 @@ from safetensors import SafetensorError
 
 from runtime.settings import from_mapping, to_mapping
 from schemas.errors import UsageError
+from schemas.hub_card import CARD
 from schemas.plain_json import parse_json
 from schemas.storage import exists, join, read_bytes, remove_file, write_bytes
 from vpp.policy.config import PolicyConfig
@@ -24,6 +28,21 @@ from vpp.policy.normalise import Normaliser
 from vpp.video.model_folder import first_line
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+TYPE = "vpp"
+"""Name of this kind of policy in LeRobot."""
+
+_PROCESSORS: dict[str, list[dict[str, Any]]] = {
+    "policy_preprocessor": [
+        {"registry_name": "rename_observations_processor", "config": {"rename_map": {}}},
+        {"registry_name": "to_batch_processor", "config": {}},
+        {"registry_name": "device_processor", "config": {"device": "cpu", "float_dtype": None}},
+    ],
+    "policy_postprocessor": [
+        {"registry_name": "device_processor", "config": {"device": "cpu", "float_dtype": None}},
+    ],
+}
+"""Of LeRobot, by the name of the file that holds them; `lerobot-eval` puts its own device in."""
+
 _RETRY_S = 300.0
 _NETWORK, _ACTION, _PROPRIO = "network.", "normalise.action.", "normalise.proprio."
 
@@ -52,8 +71,14 @@ def make_network(config: PolicyConfig) -> PolicyNetwork:
     )
 
 
-def save_policy(url: str, policy: PolicyFolder) -> None:
-    """Writes a policy to a folder or URL; one that is there already is replaced."""
+def save_policy(url: str, policy: PolicyFolder, card: str) -> None:
+    """Writes a policy to a folder or URL; one that is there already is replaced.
+
+    Args:
+        url: The folder.
+        policy: What is written.
+        card: The model card, Markdown.
+    """
     tensors = {_NETWORK + name: tensor for name, tensor in policy.network.state_dict().items()}
     for prefix, normalisers in (
         (_ACTION, policy.action_normalisers), (_PROPRIO, policy.proprio_normalisers),
@@ -64,7 +89,14 @@ def save_policy(url: str, policy: PolicyFolder) -> None:
         remove_file(join(url, CONFIG))
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_bytes(join(url, WEIGHTS), safetensors.torch.save(contiguous), _RETRY_S)
-    write_bytes(join(url, CONFIG), (json.dumps(to_mapping(policy.config), indent=1) + "\n").encode(), _RETRY_S)
+    for name, steps in _PROCESSORS.items():
+        _write_json(join(url, f"{name}.json"), {"name": name, "steps": steps})
+    write_bytes(join(url, CARD), card.encode(), _RETRY_S)
+    _write_json(join(url, CONFIG), {"type": TYPE, **to_mapping(policy.config)})
+
+
+def _write_json(url: str, content: dict[str, Any]) -> None:
+    write_bytes(url, (json.dumps(content, indent=1) + "\n").encode(), _RETRY_S)
 
 
 def load_policy_folder(url: str) -> PolicyFolder:
@@ -121,6 +153,8 @@ def read_config(url: str) -> PolicyConfig:
         values = parse_json(read_bytes(path))
     except ValueError as error:
         raise UsageError(f"{path}: expected JSON, found {error}") from error
+    if isinstance(values, dict) and values.pop("type", TYPE) != TYPE:  # older folders have none
+        raise UsageError(f"{path}: expected a policy of jobs/stage2.py, found one of another type of LeRobot's")
     return from_mapping(PolicyConfig, values, path)
 
 

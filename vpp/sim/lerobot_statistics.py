@@ -60,15 +60,19 @@ class Statistics:
 
 
 class PictureStatistics:
-    """Collects statistics of an episode's pictures, of every 10th picture and every 4th pixel."""
+    """Collects statistics of an episode's pictures, of every 4th pixel.
 
-    def __init__(self) -> None:
-        self._num_pictures = 0
+    Args:
+        stride: Of every so many-th picture, from the first.
+    """
+
+    def __init__(self, stride: int = _PICTURE_STRIDE) -> None:
+        self._stride, self._num_pictures = stride, 0
         self._merged: Statistics | None = None
 
     def add(self, picture: np.ndarray) -> None:
         """Adds a picture uint8 `[H, W, 3]`."""
-        if self._num_pictures % _PICTURE_STRIDE == 0:
+        if self._num_pictures % self._stride == 0:
             pixels = picture[::_PIXEL_STRIDE, ::_PIXEL_STRIDE].reshape(-1, 3) / 255.0
             of_picture = Statistics.of_rows(pixels)
             self._merged = self._merged.merged(of_picture) if self._merged else of_picture
@@ -77,5 +81,5 @@ class PictureStatistics:
     def finish(self) -> Statistics:
         """Returns them; `count` is the number of pictures looked at, as in LeRobot."""
         assert self._merged is not None, "at least one picture"
-        looked_at = -(-self._num_pictures // _PICTURE_STRIDE)
+        looked_at = -(-self._num_pictures // self._stride)
         return Statistics(self._merged.min, self._merged.max, self._merged.mean, self._merged.std, looked_at)

@@ -40,10 +40,11 @@ class RecordedEpisode:
 
     Attributes:
         task: The instruction.
-        videos: MP4 of `EpisodeVideo` for each camera.
+        videos: MP4 for each camera, all of one encoder, size and setting.
         actions: float32 `[T, A]`.
-        states: float32 `[T, P]`.
+        states: float32 `[T, P]`; P may be 0.
         picture_statistics: Of each camera.
+        num_pictures: Of each video; 0 for T. Those behind T stay in the file, and no frame of the episode is theirs.
     """
 
     task: str
@@ -51,6 +52,7 @@ class RecordedEpisode:
     actions: np.ndarray
     states: np.ndarray
     picture_statistics: Mapping[str, Statistics]
+    num_pictures: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,15 @@ class LeRobotWriter:
         fps: Frames a second.
         robot_type: The robot's name.
         action_names: What each number of an action is.
-        state_names: What each number of a state is.
+        state_names: What each number of a state is; empty where there is none.
     """
 
     def __init__(
         self, url: str, fps: float, robot_type: str, action_names: Sequence[str], state_names: Sequence[str]
     ) -> None:
         self._url, self._fps, self._robot_type = url, fps, robot_type
-        self._names = {"observation.state": list(state_names), "action": list(action_names)}
+        names = {"observation.state": list(state_names), "action": list(action_names)}
+        self._names = {key: of_key for key, of_key in names.items() if of_key}
         self._tasks: dict[str, int] = {}
         self._pending: list[_Pending] = []
         self._pending_bytes = self._num_files = self._num_episodes = self._num_frames = 0
@@ -162,9 +165,9 @@ class LeRobotWriter:
     def _columns(self, episode: RecordedEpisode) -> dict[str, np.ndarray]:
         frames = np.arange(len(episode.actions), dtype=np.int64)
         task = self._tasks.setdefault(episode.task, len(self._tasks))
+        told = {"observation.state": episode.states, "action": episode.actions}
         return {
-            "observation.state": episode.states.astype(np.float32),
-            "action": episode.actions.astype(np.float32),
+            **{key: told[key].astype(np.float32) for key in self._names},
             "timestamp": (frames / self._fps).astype(np.float32),
             "frame_index": frames,
             "episode_index": np.full_like(frames, self._num_episodes),
@@ -175,7 +178,7 @@ class LeRobotWriter:
     def _locate(self, episode: RecordedEpisode) -> dict[str, Any]:
         length, place = len(episode.actions), divmod(self._num_files, _FILES_PER_CHUNK)
         files = ["data", "meta/episodes", *(f"videos/{_key(camera)}" for camera in episode.videos)]
-        offset = sum(pending.row["length"] for pending in self._pending)
+        offset = sum(pending.episode.num_pictures or pending.row["length"] for pending in self._pending)
         row: dict[str, Any] = {
             "episode_index": self._num_episodes,
             "tasks": [episode.task],

@@ -11,6 +11,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from schemas.closed_video import ONE_THREAD
 from schemas.shard import FRAME_SIZE_PX
 
 
@@ -35,7 +36,7 @@ class StoredPicture:
             interpolation=Interpolation.AREA if min(picture.shape[:2]) >= self._size else Interpolation.BICUBIC,
             dst_colorspace=Colorspace.ITU601,
             dst_color_range=ColorRange.MPEG,
-            threads=1,
+            **ONE_THREAD,
         )
         stored: np.ndarray = frame.to_ndarray(format="rgb24")
         return stored

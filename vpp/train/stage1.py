@@ -35,10 +35,12 @@ from vpp.train.ray_train import run_on_workers
 from vpp.train.run_record import write_run_record
 from vpp.train.snapshot import load_average
 from vpp.train.stage1_settings import Stage1Settings
+from vpp.train.training_card import training_blocks
 from vpp.train.video_data import VideoData, open_video_data
 from vpp.train.video_task import VideoTask
 from vpp.train.video_validation import VideoValidation
 from vpp.train.worker import Worker
+from vpp.video.card import video_model_card
 from vpp.video.codec_training import save_codec, train_codec
 from vpp.video.denoiser import VideoDenoiser
 from vpp.video.image_encoder import (
@@ -305,4 +307,8 @@ def _export(settings: Stage1Settings, plan: _Plan, vae: AutoencoderKLTemporalDec
         image_encoder=plan.image_encoder,
         trained_by=_trained_by(settings),
     )
-    save_pipeline(join(settings.output, "model"), unet, vae, description, "" if settings.preset else settings.base)
+    base = "" if settings.preset else settings.base
+    data, judged = plan.data, checkpoint.state.get("validation", {})
+    told = training_blocks(data.index, data.train, data.held_out, "clips", settings.train, judged)
+    card = video_model_card(description, base, sum(weights.numel() for weights in unet.parameters()), *told)
+    save_pipeline(join(settings.output, "model"), unet, vae, description, base, card)

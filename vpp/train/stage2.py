@@ -26,6 +26,7 @@ from schemas.encoder import same_model
 from schemas.errors import UsageError
 from schemas.storage import absolute, check_writable, exists, join
 from vpp.data.frame_size import frame_size
+from vpp.policy.card import policy_card
 from vpp.policy.config import PolicyConfig
 from vpp.policy.perception import Perception, load_perception
 from vpp.policy.policy_folder import CONFIG, PolicyFolder, make_network, read_config, save_policy
@@ -40,6 +41,7 @@ from vpp.train.ray_train import run_on_workers
 from vpp.train.run_record import write_run_record
 from vpp.train.snapshot import load_average
 from vpp.train.stage2_settings import Stage2Settings
+from vpp.train.training_card import training_blocks
 from vpp.train.worker import Worker
 from vpp.video.model_folder import find_model, loadable_name
 from vpp.video.text_encoder import load_text_encoder
@@ -250,4 +252,7 @@ def _export(settings: Stage2Settings, plan: _Plan, data: PolicyData) -> None:
     network = make_network(plan.config)
     load_average(checkpoint.tensors, network)
     folder = PolicyFolder(plan.config, network, data.action_normalisers, data.proprio_normalisers)
-    save_policy(join(settings.output, "policy"), folder)
+    judged = checkpoint.state.get("validation", {})
+    told = training_blocks(data.index, data.train, data.held_out, "windows", settings.train, judged)
+    card = policy_card(plan.config, sum(weights.numel() for weights in network.parameters()), *told)
+    save_policy(join(settings.output, "policy"), folder, card)

@@ -29,6 +29,7 @@ from runtime.settings import from_mapping, to_mapping
 from schemas import storage
 from schemas.encoder import TEXT_WIDTH
 from schemas.errors import UsageError
+from schemas.hub_card import CARD
 from schemas.plain_json import parse_json
 from schemas.shard import FRAME_SIZE_PX
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
@@ -212,6 +213,7 @@ def save_pipeline(
     vae: AutoencoderKLTemporalDecoder,
     description: ModelDescription,
     base: str = "",
+    card: str = "",
 ) -> None:
     """Writes a diffusers `StableVideoDiffusionPipeline` folder with `vpp.json`; it is complete or absent.
 
@@ -222,6 +224,7 @@ def save_pipeline(
         description: Goes into `vpp.json`.
         base: Folder, URL or hub id whose image encoder goes along. It is never used with text; where there is no base,
             a small random one stands in, because diffusers asks for one.
+        card: Its `README.md`; empty for none.
 
     Raises:
         UsageError: If `base` has no image encoder.
@@ -236,6 +239,8 @@ def save_pipeline(
             feature_extractor=feature_extractor,
         ).save_pretrained(staged)
         (Path(staged) / DESCRIPTION).write_text(json.dumps(to_mapping(description), indent=1) + "\n")
+        if card:
+            (Path(staged) / CARD).write_text(card)
 
 
 def _image_encoder(base: str) -> tuple[CLIPVisionModelWithProjection, CLIPImageProcessor]:

@@ -35,7 +35,7 @@ CONFIG = PolicyConfig(
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     normaliser = Normaliser(torch.zeros(3), torch.ones(3))
-    save_policy(str(tmp_path), PolicyFolder(CONFIG, make_network(CONFIG), {"d": normaliser}, {}))
+    save_policy(str(tmp_path), PolicyFolder(CONFIG, make_network(CONFIG), {"d": normaliser}, {}), "# A card")
     return tmp_path
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import pytest
+from stored_episodes import stored_video
 from videos import numbered_frame, read_number
 
 from pipelines.video_file import read_frames
@@ -33,6 +34,17 @@ def test_frames_of_all_episodes_stand_in_order_with_even_time_stamps(tmp_path: P
     assert [number for number, frame in enumerate(frames) if frame.key_frame] == [0, 10, 13, 14, 24, 34]
     (late,) = read_frames(str(path), [37])
     assert read_number(late[1].to_ndarray(format="rgb24")) == 37
+
+
+def test_videos_with_b_frames_keep_their_order_however_short_they_are(tmp_path: Path) -> None:
+    videos = [stored_video(first, length) for first, length in ((0, 1), (1, 23), (24, 2), (26, 12))]
+    path = tmp_path / "all.mp4"
+    with path.open("wb") as handle:
+        concatenate(videos, 10.0, handle)
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+    assert [read_number(frame.to_ndarray(format="rgb24")) for frame in frames] == list(range(38))
+    assert [frame.time for frame in frames] == pytest.approx([number / 10 for number in range(38)])
 
 
 def test_the_same_pictures_give_the_same_bytes() -> None:

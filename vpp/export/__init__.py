@@ -1,0 +1,1 @@
+"""Episodes of a dataset in formats of others."""

@@ -90,7 +90,7 @@ def test_a_filter_narrows_the_list(visit: Visit) -> None:
     field.send_keys(caption.upper())
     visit.all("form.filters button")[0].click()
     assert 0 < visit.total() < before
-    assert {card.text for card in visit.all("figure b a")} == {caption}
+    assert all(caption in card.text for card in visit.all("figure b a"))
     visit.all("form.filters a")[0].click()
     assert visit.total() == before
 
@@ -115,7 +115,8 @@ def test_the_button_has_everything_read_again(visit: Visit) -> None:
 @pytest.mark.parametrize("width_px", [390, 1280])
 def test_no_page_complains_or_is_wider_than_the_screen(visit: Visit, width_px: int) -> None:
     chromium.set_screen(visit.driver, width_px, 900)
-    paths = ["", "clips", "clips?status=rejected", "episodes", *_first(visit, "clips"), *_first(visit, "episodes")]
+    clips = "clips?dataset=played" if visit.kind == "million" else "clips"  # of other rows no shard is there
+    paths = ["", clips, "clips?status=rejected", "episodes", *_first(visit, "clips"), *_first(visit, "episodes")]
     visit.open("")
     boxes = [box.get_attribute("value") for box in visit.all("input[type=checkbox]")]
     paths += [f"runs?{'&'.join(f'run={name}' for name in boxes)}".replace("#", "%23")] if boxes else []

@@ -70,7 +70,7 @@ def make_environment(folder: Path) -> LeRobotEnvironment:
     _pip(folder, "install", *_requirements(folder), *_BESIDES)
     for tree in ("", "lerobot_policy_vpp"):
         copy = folder / "source" / (tree or "project")
-        names = [tree] if tree else ["schemas", "pipelines", "vpp", "pyproject.toml", "README.md"]
+        names = [tree] if tree else ["schemas", "runtime", "pipelines", "vpp", "pyproject.toml", "README.md"]
         for name in names:
             _copy(ROOT / name, copy if tree else copy / name)
         _pip(folder, "install", "--no-deps", str(copy))

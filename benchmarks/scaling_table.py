@@ -25,10 +25,11 @@ class Measured:
 
     clip_bytes: float = 60_400  # benchmarks/unit_costs.py --samples: mean of three sources
     row_s: float = 0.0116  # benchmarks/scale.py: dispatch_driver_ms_a_row
-    count_part_s: float = 0.0016  # count_rows_cpu_s
+    count_part_s: float = 0.0021  # count_rows_cpu_s
     manifest_clip_bytes: float = 125  # count_rows_got_bytes
-    query_part_s: float = 0.00104  # query_first_cpu_s
+    query_part_s: float = 0.0016  # query_first_cpu_s
     query_part_gets: float = 2  # query_first_get
+    query_part_bytes: float = 71e3  # query_first_mb at 1 M clips less that at 60,000
     index_clip_bytes: float = 80  # vpp/data/clip_index.py
 
 
@@ -74,7 +75,7 @@ class Windows:
 # those of the same captions drawn without a plan, at 1.5 M; of dense windows the bound, one for each caption.
 WINDOWS = (
     Windows("narrations", 3.85e6 * 3000 / 3670 + 1e6, 3.81 / 66.9, 37e-6, 100, {512: 246, 4096: 1283}),
-    Windows("dense", (3000 * 30 + 2000 * 10) * 3600 / 4, 1 / 66.9, 20e-6, 45, {512: 25, 4096: 168}),
+    Windows("dense", (3000 * 30 + 2000 * 10) * 3600 / 4, 1 / 66.9, 22e-6, 45, {512: 25, 4096: 168}),
 )
 
 
@@ -160,8 +161,8 @@ def table(measured: Measured, assumed: Assumed) -> str:
     lines += [
         "",
         "| windows | clips, M | clips a shard | shards | PUT | GET, HEAD, LIST, M | tars, TB | manifest, GB | plan, GB "
-        "| first SQL answer, min | index of a trainer, GB |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| first SQL answer, min | its memory, GB | index of a trainer, GB |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for work in WORKS:
         windows = work.windows
@@ -169,10 +170,13 @@ def table(measured: Measured, assumed: Assumed) -> str:
         stored = stored_bytes(work, measured)
         answers_s = work.shards * measured.query_part_gets * assumed.request_s / assumed.requests_at_once
         first_s = max(answers_s, work.shards * measured.query_part_s)
+        query_bytes = work.shards * measured.query_part_bytes
+        index_bytes = windows.clips * measured.index_clip_bytes
         lines.append(
             f"| {windows.name} | {windows.clips / 1e6:.1f} | {work.shard_clips:,} | {work.shards:,} | {puts:,.0f} | "
             f"{gets / 1e6:.1f} | {stored['shards'] / 1e12:.2f} | {stored['manifest'] / 1e9:.1f} | "
-            f"{stored['plan'] / 1e9:.1f} | {first_s / 60:.1f} | {windows.clips * measured.index_clip_bytes / 1e9:.1f} |"
+            f"{stored['plan'] / 1e9:.1f} | {first_s / 60:.1f} | "
+            f"{query_bytes / 1e9:.1f} | {index_bytes / 1e9:.1f} |"
         )
     return "\n".join(lines)
 

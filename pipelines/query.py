@@ -84,6 +84,7 @@ class Manifest:
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
             "python_enable_replacements": "false",  # or a query could read this program's variables
+            "enable_progress_bar": "false",  # it would stand among the rows on stdout
             "parquet_metadata_cache": "true",
             "cache_local_files": "true",  # DuckDB takes the registered filesystem for a local one
             "validate_external_file_cache": "NO_VALIDATION",  # a part never changes

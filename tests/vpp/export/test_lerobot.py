@@ -110,7 +110,7 @@ def test_a_video_that_is_none_is_told_with_its_episode(tmp_path: Path) -> None:
     write_stored_episodes(str(tmp_path / "data"), lengths=(3, 3))
     shard = tmp_path / "data/episodes/shards/blocks/00000.tar"
     content = shard.read_bytes()
-    shard.write_bytes(content.replace(b"ftyp", b"nope"))
+    shard.write_bytes(content.replace(b"moov", b"nope"))
     with pytest.raises(UsageError, match="episode blocks000000000000000"):
         export(ExportSettings(data=str(tmp_path / "data"), output=str(tmp_path / "out")))
 

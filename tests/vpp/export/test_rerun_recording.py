@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +16,17 @@ from vpp.export.export_job import ExportSettings, export
 
 
 def test_a_recording_holds_the_views_the_numbers_and_the_caption(tmp_path: Path) -> None:
-    rerun = pytest.importorskip("rerun", reason="rerun-sdk is not installed (the extra rerun)")
+    pytest.importorskip("rerun", reason="rerun-sdk is not installed (the extra rerun)")
     write_stored_episodes(str(tmp_path / "data"))
     output = tmp_path / "episode.rrd"
     settings = ExportSettings(
         data=str(tmp_path / "data"), output=str(output), format="rerun", episode=f"blocks{2:015x}"
     )
     assert export(settings)["frames"] == LENGTHS[2]
-    recording = rerun.dataframe.load_recording(str(output))
-    columns = {str(column) for column in recording.schema().component_columns()}
+    command = [sys.executable, "-m", "rerun", "rrd", "print", "-v", str(output)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     for name in ("/cameras/front", "/cameras/wrist", "/action", "/state", "/caption"):
-        assert any(name in column for column in columns), columns
+        assert name in printed
 
 
 def test_an_episode_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -14,9 +14,7 @@ from videos import read_number
 
 from schemas.errors import UsageError
 from vpp.export.export_job import ExportSettings, export
-from vpp.policy.policy import VideoPredictionPolicy
 from vpp.sim.headless import renderer
-from vpp.sim.stored_picture import StoredPicture
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +63,16 @@ seen = before(seen | {"task": ["open the drawer", "open the drawer"]})
 policy.reset()
 chosen = [after(policy.select_action(seen)) for _ in range(3)]
 policy.reset()
-np.savez(output, chosen=torch.stack(chosen).numpy(), chunk=policy.predict_action_chunk(seen).numpy())
+chunk = policy.predict_action_chunk(seen)
+
+from vpp.policy.policy import VideoPredictionPolicy
+from vpp.sim.stored_picture import StoredPicture
+
+ours = VideoPredictionPolicy.load(folder, device="cpu")
+stored = StoredPicture(ours.config.frame_size)(np.load(picture))
+plain = {"observation.images.corner2": np.stack([stored] * 2), "observation.state": np.zeros((2, 4), np.float32)}
+without = ours.predict_action_chunk(plain | {"task": ["open the drawer", "open the drawer"]})
+np.savez(output, chosen=torch.stack(chosen).numpy(), chunk=chunk.numpy(), without_lerobot=without.numpy())
 policy.save_pretrained(output + "-saved")
 type(policy).from_pretrained(output + "-saved")
 try:
@@ -116,13 +123,10 @@ def test_the_policy_acts_in_lerobot_as_it_does_here(lerobot: LeRobotEnvironment,
     np.save(tmp_path / "large.npy", large)
     printed = lerobot.run(ACT, url, tmp_path / "large.npy", tmp_path / "acted")
     acted = np.load(tmp_path / "acted.npz")
-    policy = VideoPredictionPolicy.load(url, device="cpu")
-    seen = {**SEEN, "observation.images.corner2": StoredPicture(256)(large)}
-    expected = policy.predict_action_chunk(
-        {name: [value] * 2 if name == "task" else np.stack([value] * 2) for name, value in seen.items()}
-    )
     assert acted["chunk"].shape == (2, NUM_ACTIONS, 4)
-    np.testing.assert_allclose(acted["chunk"], expected.numpy(), atol=1e-3)  # other versions of torch's libraries
+    # in one environment: the random stand-in for CLIP differs between versions of transformers
+    np.testing.assert_allclose(acted["chunk"], acted["without_lerobot"], atol=1e-5)
+    assert np.ptp(acted["chunk"]) > 0.1
     np.testing.assert_array_equal(acted["chosen"], acted["chunk"][:, :3].transpose(1, 0, 2))
     assert "found to be trained by LeRobot; use jobs/stage2.py" in printed
     assert "expected frame_size 256 as in its config.json, found 64" in printed

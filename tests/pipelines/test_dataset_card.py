@@ -9,7 +9,7 @@ from huggingface_hub import DatasetCard
 from pipelines.dataset_card import dataset_card
 
 REQUEST: dict[str, Any] = {
-    "source": {"kind": "calvin", "url": "/home/me/secret"}, "video": {"frame_size": 256}, "text_encoder": "tiny",
+    "source": {"kind": "calvin", "url": "s3://secret/data"}, "video": {"frame_size": 256}, "text_encoder": "tiny",
     "latents": "none",
 }  # fmt: skip
 COUNTS = {"planned": 1200, "written": 1190, "rejected": 10, "filtered": 0, "reasons": {"rejected:decode_error": 10}}

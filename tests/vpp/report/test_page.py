@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from browsed import Page
 from finished_run import HOSTILE, write_run, write_training
 from running import run
 from s3 import S3Server
@@ -20,24 +20,6 @@ from vpp.report.run_curves import read_training_log
 from vpp.train.run_log import RunLog
 
 MADE = "today"
-
-
-class Page(HTMLParser):
-    """Collects tags, addresses and text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from schemas.encoder import STAND_IN
 from schemas.hub_card import NO_LICENCE, code, hub_card, table
 from schemas.shard import PRODUCTS
-
-STAND_IN = "tiny"
 
 _USE = """## Use
 

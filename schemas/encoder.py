@@ -17,6 +17,9 @@ TEXT_TOKENS = 20
 TEXT_WIDTH = 512
 """Width of CLIP ViT-B/32's text encoder."""
 
+STAND_IN = "tiny"
+"""Names a model with random weights and a fixed seed, wherever a hub id or a folder is expected."""
+
 LATENT_SHAPE = (4, 32, 32)
 """Shape of the SVD VAE's latents of one 256x256 frame."""
 

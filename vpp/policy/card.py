@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from schemas.encoder import STAND_IN
 from schemas.hub_card import NO_LICENCE, code, hub_card, table
 from vpp.policy.config import PolicyConfig
-from vpp.video.text_encoder import STAND_IN
 
 _USE = """## Use
 

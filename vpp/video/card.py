@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from schemas.encoder import STAND_IN
 from schemas.hub_card import NO_LICENCE, code, hub_card, table
 from schemas.storage import exists
 from vpp.video.svd import ModelDescription
-from vpp.video.text_encoder import STAND_IN
 
 _USE = """## Use
 

@@ -11,11 +11,10 @@ import torch
 from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from schemas.encoder import TEXT_WIDTH
+from schemas.encoder import STAND_IN, TEXT_WIDTH
 from schemas.errors import UsageError
 
 PUBLISHED_IMAGE_ENCODER = "openai/clip-vit-base-patch32"
-STAND_IN = "tiny"
 _STAND_IN_ID = "tiny (random CLIP, seed 0)"
 _SEED = 0
 _MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
 
+from schemas.encoder import STAND_IN
 from vpp.video.vae import codec_id, encode_pixels, load_vae, to_pixels
 
-STAND_IN = "tiny"
 _STAND_IN_NAME = f"{STAND_IN} (random VAE, seed 0)"
 _SEED = 0
 

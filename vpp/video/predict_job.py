@@ -19,6 +19,7 @@ from diffusers import AutoencoderKLTemporalDecoder
 from tqdm import tqdm
 
 from runtime.settings import commit, to_mapping
+from schemas.encoder import STAND_IN
 from schemas.errors import UsageError
 from schemas.storage import check_writable, join, write_bytes
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
@@ -29,7 +30,7 @@ from vpp.video.model_folder import find_model, loadable_name
 from vpp.video.predict import predict_latents
 from vpp.video.scenes import Scene, clip_scenes, picture_scene
 from vpp.video.svd import ModelDescription, load_denoiser, read_description
-from vpp.video.text_encoder import STAND_IN, ClipTextEncoder, load_text_encoder
+from vpp.video.text_encoder import ClipTextEncoder, load_text_encoder
 from vpp.video.vae import decode_latents, encode_frames, load_vae
 from vpp.video.video_strip import film_strip_png, strip_gif, strip_mp4
 

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizerFast
 
-from schemas.encoder import TEXT_TOKENS, TEXT_WIDTH
+from schemas.encoder import STAND_IN, TEXT_TOKENS, TEXT_WIDTH
 from schemas.errors import UsageError
 
-STAND_IN = "tiny"
 _START_TOKEN, _END_TOKEN = 49406, 49407
 _SEED = 0
 

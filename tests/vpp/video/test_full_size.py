@@ -23,7 +23,8 @@ ONE_STEP = """
 import json, resource, sys
 import torch
 from vpp.video.denoiser import DenoiserConfig, VideoDenoiser
-from vpp.video.latent_codec import STAND_IN, load_latent_codec
+from schemas.encoder import STAND_IN
+from vpp.video.latent_codec import load_latent_codec
 from vpp.video.objective import ObjectiveSettings, draw, video_loss
 from vpp.video.recompute import recompute_in_backward
 from vpp.video.svd import ModelDescription, load_denoiser, save_pipeline, unet_from_scratch

@@ -15,9 +15,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from schemas import storage
+from schemas.encoder import STAND_IN
 from schemas.errors import UsageError
 from vpp.video.denoiser import DenoiserConfig
-from vpp.video.latent_codec import STAND_IN, load_latent_codec
+from vpp.video.latent_codec import load_latent_codec
 from vpp.video.svd import (
     DESCRIPTION,
     ModelDescription,

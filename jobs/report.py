@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import tyro
 
-from pipelines.contact_sheet import Card, write_contact_sheet
+from pipelines.contact_sheet import write_contact_sheet
+from pipelines.contact_sheet_card import Card
 from pipelines.query import Manifest
 from runtime.job import run_job
 from runtime.settings import commit, load_settings

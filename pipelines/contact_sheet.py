@@ -7,13 +7,12 @@ it, and it lists what was written and what was turned away and why.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 from typing import Any
 
 import av.error
-import numpy as np
 
+from pipelines.contact_sheet_card import SHOWN_FRAMES, Card
 from pipelines.contact_sheet_image import draw_image
 from pipelines.contact_sheet_page import write_page
 from pipelines.encode_video import decode_frames
@@ -23,27 +22,7 @@ from schemas.errors import DataError, UsageError
 from schemas.shard import NUM_FRAMES, VIDEO
 from schemas.storage import join, write_bytes
 
-SHOWN_FRAMES = (0, 5, 10, 15)
-"""Which of a clip's 16 frames are shown side by side."""
-
 _COLUMNS = "clip_id, dataset, camera, split, source_episode, caption, start_frame, end_frame, shard, members"
-
-
-@dataclass(frozen=True)
-class Card:
-    """One clip of the sheet.
-
-    Attributes:
-        row: Its manifest row: `clip_id`, `dataset`, `camera`, `caption`, `start_frame`, `end_frame`, ...
-        video: The MP4 file; empty where it cannot be read.
-        frames: RGB uint8 `[H, W, 3]` of each of `SHOWN_FRAMES`; empty where it cannot be decoded.
-        fault: Why there are no frames, or empty.
-    """
-
-    row: dict[str, Any]
-    video: bytes = b""
-    frames: dict[int, np.ndarray] = field(default_factory=dict)
-    fault: str = ""
 
 
 def write_contact_sheet(dataset_url: str, out_url: str, num_clips: int = 24, seed: int = 0) -> dict[str, Any]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
-if TYPE_CHECKING:
-    from pipelines.contact_sheet import Card
+from pipelines.contact_sheet_card import Card
 
 _FRAME_PX, _GAP_PX, _PADDING_PX, _MARGIN_PX = 176, 6, 14, 20
 _FRAMES_PX = 4 * _FRAME_PX + 3 * _GAP_PX

@@ -8,13 +8,12 @@ from __future__ import annotations
 import io
 from base64 import b64encode
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-if TYPE_CHECKING:
-    from pipelines.contact_sheet import Card
+from pipelines.contact_sheet_card import Card
 
 _FRAME_PX = 192
 

@@ -26,6 +26,14 @@ def start() -> Any:
     return driver
 
 
+def wait_until_gone(driver: Any, element: Any) -> None:
+    """Returns when the element is no longer in the page; raises `TimeoutException` after a minute."""
+    from selenium.webdriver.support.expected_conditions import staleness_of
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    WebDriverWait(driver, 60).until(staleness_of(element))
+
+
 def set_screen(driver: Any, width_px: int, height_px: int, scheme: str = "light") -> None:
     """Gives the page a size and a colour scheme."""
     size = {"width": width_px, "height": height_px, "deviceScaleFactor": 1, "mobile": False}

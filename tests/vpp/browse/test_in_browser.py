@@ -44,6 +44,12 @@ class Visit:
         found: list[Any] = self.driver.find_elements("css selector", selector)
         return found
 
+    def leave_by(self, selector: str) -> None:
+        """Clicks what opens another page and waits until this one has gone: a click returns before that."""
+        (page,) = self.all("html")
+        self.all(selector)[0].click()
+        chromium.wait_until_gone(self.driver, page)
+
     def total(self) -> int:
         """The number of clips that a list tells."""
         return int(self.all("section:last-of-type h2")[0].text.split()[0].replace(",", ""))
@@ -88,10 +94,10 @@ def test_a_filter_narrows_the_list(visit: Visit) -> None:
     caption = visit.all("figure b a")[-1].text
     field = visit.all("input[name=caption]")[0]
     field.send_keys(caption.upper())
-    visit.all("form.filters button")[0].click()
+    visit.leave_by("form.filters button")
     assert 0 < visit.total() < before
     assert all(caption in card.text for card in visit.all("figure b a"))
-    visit.all("form.filters a")[0].click()
+    visit.leave_by("form.filters a")
     assert visit.total() == before
 
 
@@ -108,7 +114,7 @@ def test_the_next_page_shows_other_clips(visit: Visit) -> None:
 
 def test_the_button_has_everything_read_again(visit: Visit) -> None:
     visit.open("clips")
-    visit.all("header button")[0].click()
+    visit.leave_by("header button")
     assert [title.text for title in visit.all("h1")] == ["Overview"]
 
 

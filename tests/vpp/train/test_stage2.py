@@ -218,9 +218,7 @@ def test_the_lines_of_the_readme_act(data: str, model: Path, tmp_path: Path) -> 
     )
     train_here(settings(data, model, tmp_path, f"{short} --loading.cameras front --loading.mixture blocks=1"))
     readme = (Path(__file__).resolve().parents[3] / "README.md").read_text()
-    (block,) = [
-        text for text in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "VideoPredictionPolicy.load" in text
-    ]
+    (block,) = [text for text in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "policy.reset()" in text]
     shown: dict[str, Any] = {}
     exec(block.replace("out/demo/stage2", str(tmp_path)).replace("corner2", "front"), shown)
     assert (tuple(shown["action"].shape), tuple(shown["chunk"].shape)) == ((1, 4), (1, 4, 4))

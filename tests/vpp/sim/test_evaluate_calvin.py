@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import calvin_stand_in
 import pytest
 import ray
+from calvin_stand_in import open_stand_in
 
 from schemas.errors import UsageError
 from vpp.sim import benchmark, calvin_world, chains, evaluation_request
@@ -31,7 +31,7 @@ class OnStandIn(Environment):
     def __init__(self, request: Request, policy: object) -> None:
         super().__init__(request, policy)
         self._benchmark = find_without_simulator()
-        self._simulator = CalvinSimulator(request.cameras, calvin_stand_in.open_stand_in)
+        self._simulator = CalvinSimulator(request.cameras, open_stand_in)
 
 
 def find_without_simulator(name: str = "calvin") -> benchmark.Benchmark:
@@ -42,7 +42,7 @@ def find_without_simulator(name: str = "calvin") -> benchmark.Benchmark:
 
 @pytest.fixture(scope="module")
 def on_ray() -> Iterator[None]:
-    modules = (sys.modules[__name__], calvin_stand_in)
+    modules = (sys.modules[__name__], sys.modules[open_stand_in.__module__])
     for module in modules:
         ray.cloudpickle.register_pickle_by_value(module)  # workers cannot import a test
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
@@ -68,7 +68,7 @@ def settings_for(output: Path, **changes: object) -> EvaluateSettings:
 def test_chains_end_where_they_would_without_ray_and_are_summed_up(on_ray: None, tmp_path: Path) -> None:
     summary = evaluate(settings_for(tmp_path, num_environments=2, videos=1))
     rows = read_rows(str(tmp_path), range(4))
-    simulator, actor = CalvinSimulator(("rgb_static",), calvin_stand_in.open_stand_in), RandomActor(7, 0)
+    simulator, actor = CalvinSimulator(("rgb_static",), open_stand_in), RandomActor(7, 0)
     expected = [run_episode(simulator, plan, actor, max_steps=20) for plan in plan_chains(4)]
     assert [(row.task, row.instruction, row.success, row.num_steps) for row in rows] == [
         (result.task, INSTRUCTIONS[result.task], result.success, result.num_steps)

@@ -50,7 +50,7 @@ test: $(VENV)/.installed check  ## lint, types, import boundaries, all quick tes
 	$(BIN)/python -m pytest -m "not slow" -n 2
 
 test-slow: $(VENV)/.installed  ## kills, simulators, memory
-	$(BIN)/python -m pytest -m slow --durations 20
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --durations 20
 
 chaos: $(VENV)/.installed  ## kills and ailing stores while each job runs, into out/chaos; 0 only if nothing was lost
 	PYTHONPATH=tests $(BIN)/python -m chaos --seed $(SEED) --output $(OUT)/chaos

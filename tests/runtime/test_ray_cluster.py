@@ -47,8 +47,8 @@ def endpoint() -> Iterator[str]:
     ray.shutdown()
 
 
-def scraped(endpoint: str, run: str, *awaited: str) -> dict[str, float]:
-    """A run's values by series and tags, once the awaited series are there."""
+def scraped(endpoint: str, run: str, *awaited: str, **values: float) -> dict[str, float]:
+    """A run's values by series and tags, once the awaited series and values are there: they arrive one by one."""
     for _ in range(120):
         with urllib.request.urlopen(endpoint, timeout=30) as answer:
             text = answer.read().decode()
@@ -58,22 +58,23 @@ def scraped(endpoint: str, run: str, *awaited: str) -> dict[str, float]:
             ours = [of[tag] for tag in ("stage", "dataset", "product", "status", "task", "outcome", "le") if tag in of]
             if of.get("run") == run:
                 found[" ".join([name, *ours])] = float(value)
-        if all(any(name.startswith(each) for name in found) for each in awaited):
+        are_there = all(any(name.startswith(each) for name in found) for each in awaited)
+        if are_there and values.items() <= found.items():
             return found
         time.sleep(0.5)
-    raise AssertionError(f"{awaited} not in {sorted(found)}")
+    raise AssertionError(f"{awaited} and {values} not in {found}")
 
 
 def test_preprocessing_tells_rows_by_status_and_seconds_by_shard(endpoint: str, tmp_path: Path) -> None:
     source = write_lerobot_v3(str(tmp_path / "source"), lengths=[20, 30, 40])
     output = str(tmp_path / "out")
     summary = preprocess(PreprocessSettings((f"toy=openx-lerobot:{source}",), output), None, None)
-    found = scraped(endpoint, output, "vpp_manifest_rows_total", "vpp_shard_seconds_count")
+    assert summary["this_run"]["shards"] == 2
     for product in ("clips", "episodes"):
         written = summary["datasets"]["toy"][product]["written"]
-        assert found[f"vpp_manifest_rows_total toy {product} written"] == written > 0
-    shards = [value for name, value in found.items() if name.startswith("vpp_shard_seconds_count")]
-    assert sum(shards) == summary["this_run"]["shards"]
+        assert written > 0
+        rows, shards = f"vpp_manifest_rows_total toy {product} written", f"vpp_shard_seconds_count toy {product}"
+        scraped(endpoint, output, **{rows: written, shards: 1})
 
 
 def test_a_stage_that_takes_longer_than_it_may_is_named_with_the_clusters_load(
@@ -96,8 +97,7 @@ def test_training_tells_loss_speed_wait_and_the_age_of_the_checkpoint(endpoint: 
     outcome = run_on_workers(partial(train_toy, run, settings), WorkerSettings(), 6, "stage1", run)
     assert outcome.is_finished
     of_training = [name for name in METRICS if name.startswith("vpp_train_")]
-    found = scraped(endpoint, run, *of_training)
-    assert found["vpp_train_step stage1"] == 6
+    found = scraped(endpoint, run, *of_training, **{"vpp_train_step stage1": 6})
     assert found["vpp_train_loss stage1"] > 0
     assert found["vpp_train_samples_per_second stage1"] > 0
     assert 0 <= found["vpp_train_data_wait_ratio stage1"] <= 1
@@ -109,9 +109,8 @@ def test_an_evaluation_counts_episodes_and_solved_tasks(endpoint: str) -> None:
     for is_solved in (True, True, False):
         meter.tell("vpp_evaluate_episodes", 1, outcome="run")
         meter.tell("vpp_evaluate_tasks", 1, task="drawer-open-v3", outcome="solved" if is_solved else "failed")
-    found = scraped(endpoint, "evaluation", "vpp_evaluate_tasks_total")
-    assert found["vpp_evaluate_episodes_total run"] == 3
-    assert found["vpp_evaluate_tasks_total drawer-open-v3 solved"] == 2
+    solved, failed = (f"vpp_evaluate_tasks_total drawer-open-v3 {outcome}" for outcome in ("solved", "failed"))
+    scraped(endpoint, "evaluation", **{"vpp_evaluate_episodes_total run": 3, solved: 2, failed: 1})
 
 
 def test_workers_that_never_fit_are_refused(endpoint: str, tmp_path: Path) -> None:

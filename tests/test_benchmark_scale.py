@@ -29,7 +29,7 @@ def test_requests_of_the_plan_the_ledger_and_a_query_are_counted(tmp_path: Path)
     figures = json.loads(_run("scale.py", "--json", *sizes, cwd=tmp_path).splitlines()[-1])["12000"]
     assert figures["dense_shards"] * 5 >= figures["dense_clips"] >= 12000
     assert figures["dense_plan_put"] == -(-figures["dense_shards"] // 64) + -(-figures["dense_captions"] // 1024) + 1
-    assert figures["dense_write_put"] == 2
+    assert figures["dense_write_put"] == pytest.approx(2)  # a mean
     assert figures["pending_all_done_list"] == 3 + 2  # pages of 1,000 of 2,400 parts, and a folder that is not there
     assert figures["count_rows_get"] == 2400
     assert "count_rows_head" not in figures

@@ -195,7 +195,7 @@ def test_a_few_faults_change_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "chaos", "--output", str(tmp_path / "out"), "--faults", "2", "--size", "3"]
     command += ["--training-steps", "9"]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=2400)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "out" / "chaos.json").read_text())
     assert (found["is_well"], found["faults"]) == (True, 8)

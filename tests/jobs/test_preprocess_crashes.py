@@ -94,23 +94,31 @@ def _wait_for_progress(process, output: Path, done_before: int, extra_s: float) 
     time.sleep(extra_s)
 
 
-def test_a_run_rides_out_a_killed_worker(tmp_path: Path) -> None:
-    source = write_vpp_layout(tmp_path / "source", num_episodes=8, num_frames=90)
-    code, printed = run("preprocess", *arguments(source, str(tmp_path / "a")), cwd=tmp_path)
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A source, and what a run leaves of it that nothing happens to."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    source = write_vpp_layout(folder / "source", num_episodes=8, num_frames=90)
+    code, printed = run("preprocess", *arguments(source, str(folder / "out")), cwd=folder)
     assert code == 0, printed
-    process = start("preprocess", *arguments(source, str(tmp_path / "b")), cwd=tmp_path, log=tmp_path / "log")
-    _wait_for_progress(process, tmp_path / "b", 0, 0.3)
+    return source, product_files(folder / "out")
+
+
+def test_a_run_rides_out_a_killed_worker(tmp_path: Path, undisturbed: tuple[Path, dict[str, str]]) -> None:
+    source, expected = undisturbed
+    process = start("preprocess", *arguments(source, str(tmp_path / "out")), cwd=tmp_path, log=tmp_path / "log")
+    _wait_for_progress(process, tmp_path / "out", 0, 0.3)
     victims = ray_workers(process.pid)
     assert victims
     victims[0].kill()
     assert process.wait() == 0, (tmp_path / "log").read_text()
-    assert product_files(tmp_path / "a") == product_files(tmp_path / "b")
+    assert product_files(tmp_path / "out") == expected
 
 
-def test_a_run_rides_out_a_store_that_is_gone_for_a_while(tmp_path: Path, s3: S3Server) -> None:
-    source = write_vpp_layout(tmp_path / "source", num_episodes=8, num_frames=90)
-    code, printed = run("preprocess", *arguments(source, str(tmp_path / "a")), cwd=tmp_path)
-    assert code == 0, printed
+def test_a_run_rides_out_a_store_that_is_gone_for_a_while(
+    tmp_path: Path, s3: S3Server, undisturbed: tuple[Path, dict[str, str]]
+) -> None:
+    source, expected = undisturbed
     output = tmp_path / "s3" / "bucket" / "out"
     process = start("preprocess", *arguments(source, "s3://bucket/out"), cwd=tmp_path, log=tmp_path / "log")
     _wait_for_progress(process, output, 0, 0.3)
@@ -118,16 +126,18 @@ def test_a_run_rides_out_a_store_that_is_gone_for_a_while(tmp_path: Path, s3: S3
     time.sleep(8.0)
     s3.start()
     assert process.wait() == 0, (tmp_path / "log").read_text()
-    assert product_files(tmp_path / "a") == product_files(output)
+    assert product_files(output) == expected
 
 
 @pytest.mark.parametrize("answer", ["error_500", "slow_down"])
 def test_a_run_rides_out_a_store_that_answers_with_errors_alone_for_a_while(
-    tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch, answer: Answer
+    tmp_path: Path,
+    s3: S3Server,
+    undisturbed: tuple[Path, dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Answer,
 ) -> None:
-    source = write_vpp_layout(tmp_path / "source", num_episodes=8, num_frames=90)
-    code, printed = run("preprocess", *arguments(source, str(tmp_path / "a")), cwd=tmp_path)
-    assert code == 0, printed
+    source, expected = undisturbed
     output = tmp_path / "s3" / "bucket" / "out"
     with StoreProxy(s3.port) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
@@ -138,4 +148,4 @@ def test_a_run_rides_out_a_store_that_answers_with_errors_alone_for_a_while(
         proxy.recover()
         assert process.wait() == 0, (tmp_path / "log").read_text()
     assert proxy.answered[answer] > 0
-    assert product_files(tmp_path / "a") == product_files(output)
+    assert product_files(output) == expected

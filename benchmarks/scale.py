@@ -231,7 +231,7 @@ def main() -> None:
     }
     small = ("narrations", "index")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, nargs="+", default=[1_000_000, 10_000_000, 100_000_000])
+    parser.add_argument("--clips", type=int, nargs="*", default=[1_000_000, 10_000_000, 100_000_000])
     parser.add_argument("--shard-clips", type=int, default=ShardSettings().clips)
     parser.add_argument("--small-clips", type=int, default=10_000_000)
     parser.add_argument("--rows", type=int, default=10_000, help="of the graph that does nothing")

@@ -25,9 +25,14 @@ COPIED = ("schemas", "runtime", "pipelines", "vpp", "jobs", "cluster", ".gitigno
 
 
 class LocalCluster:
-    """A copy of the project, and a head node that this process started from it with its own ports and token."""
+    """A copy of the project, and a head node that this process started from it with its own ports and token.
 
-    def __init__(self, project: Path) -> None:
+    Args:
+        project: Folder for the copy.
+        before: Commands of README's that come before the start.
+    """
+
+    def __init__(self, project: Path, before: str = "") -> None:
         self.project = project
         for name in COPIED:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -37,6 +42,7 @@ class LocalCluster:
         config.write_text(self._with_own_ports(config.read_text()))
         blocks = command_blocks(ROOT / "cluster" / "README.md", "## One machine")
         self.start, self.submit, self.watch, self.stop = map(self._with_own_ports, blocks)
+        self.start = before + self.start
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         self._folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets need a short path
         self.environment |= {
@@ -61,6 +67,11 @@ class LocalCluster:
         # As in a terminal, what goes to the background is a group of its own.
         subprocess.run(["bash", "-ec", "set -m\n" + command], cwd=self.project, env=self.environment, check=True)
         return psutil.Process(int((self.project / "out" / "ray.pid").read_text()))
+
+    @property
+    def port(self) -> int:
+        """Of the head's own service."""
+        return int(self._ports["6379"])
 
     @property
     def token(self) -> str:

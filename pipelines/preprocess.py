@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -127,6 +128,8 @@ def _start_ray() -> None:
     start_ray()
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    # Ray 2.60 has no named parameter in the place of `max_retries`.
+    warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated", DeprecationWarning)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 

@@ -22,6 +22,10 @@ from schemas.errors import UsageError
 LOG_VARIABLE = "VPP_LOG"
 _BAR_LOG = logging.getLogger("progress")
 
+# While they are imported these two warn of packages that nothing here needs (kernels, torchvision).
+for _name in ("bitsandbytes.backends.cpu.ops", "transformers.utils.import_utils"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
+
 
 def is_structured() -> bool:
     """Whether lines are JSON.

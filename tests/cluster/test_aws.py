@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
+from importlib.metadata import PackageNotFoundError, requires
 from typing import Any
 
 import botocore.session
@@ -11,6 +13,8 @@ import jsonschema
 import pytest
 import yaml
 from botocore.validate import ParamValidator
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from ray.autoscaler._private.util import prepare_config, validate_config
 from running import ROOT
 
@@ -102,3 +106,18 @@ def test_nodes_install_the_constraints_and_nothing_else() -> None:
     for package in ("boto3", "botocore", "ray", "torch"):  # the autoscaler on the head calls EC2 through boto3
         assert f"\n{package}==" in pinned
     assert "+cpu" not in pinned
+
+
+def test_the_constraints_can_be_installed_together() -> None:
+    """As nodes do it, with all that each package asks for; of those that are installed here."""
+    lines = (ROOT / "constraints.txt").read_text().split()
+    pinned = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+    of_nodes = {"python_version": "3.12", "python_full_version": "3.12.3", "extra": ""}
+    conflicts = []
+    for name in sorted(pinned):
+        with contextlib.suppress(PackageNotFoundError):
+            for asked in map(Requirement, requires(name) or []):
+                found = pinned.get(canonicalize_name(asked.name))
+                if found and (asked.marker is None or asked.marker.evaluate(of_nodes)) and found not in asked.specifier:
+                    conflicts.append(f"{name} asks for {asked}, pinned is {found}")
+    assert not conflicts

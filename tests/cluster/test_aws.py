@@ -16,6 +16,7 @@ from botocore.validate import ParamValidator
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.dashboard.consts import DEFAULT_JOB_START_TIMEOUT_SECONDS, RAY_JOB_START_TIMEOUT_SECONDS_ENV_VAR
 from running import ROOT
 
 from runtime.resources import Nodes, parse_node_types
@@ -96,6 +97,11 @@ def test_jobs_are_told_which_nodes_may_come() -> None:
     told = tuple(Nodes(node["resources"], node["max_workers"]) for node in WORKERS.values())
     starts = [CONFIG[f"{who}_start_ray_commands"][-1] for who in ("head", "worker")]
     assert [parse_node_types(re.search("VPP_NODE_TYPES='(.*?)'", start)[1]) for start in starts] == [told, told]
+
+
+def test_a_job_may_wait_longer_for_a_gpu_than_ray_lets_it() -> None:
+    (seconds,) = re.findall(f"{RAY_JOB_START_TIMEOUT_SECONDS_ENV_VAR}=(\\d+) ", CONFIG["head_start_ray_commands"][-1])
+    assert int(seconds) > 10 * DEFAULT_JOB_START_TIMEOUT_SECONDS
 
 
 def test_nodes_install_the_constraints_and_nothing_else() -> None:

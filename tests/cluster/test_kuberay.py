@@ -12,6 +12,7 @@ import pytest
 import yaml
 from job_settings import SETTINGS
 from kuberay_fields import CONTAINER, MAP, POD, SPECS
+from ray.dashboard.consts import DEFAULT_JOB_START_TIMEOUT_SECONDS, RAY_JOB_START_TIMEOUT_SECONDS_ENV_VAR
 from running import ROOT
 
 from runtime.resources import Nodes, parse_node_types
@@ -133,6 +134,11 @@ def test_jobs_are_told_which_nodes_may_come() -> None:
     for group in GROUPS:
         (variable,) = (each for each in containers(group)[0]["env"] if each["name"] == "VPP_NODE_TYPES")
         assert parse_node_types(variable["value"]) == tuple(map(Nodes, resources, numbers))
+
+
+def test_a_job_may_wait_longer_for_a_gpu_than_ray_lets_it() -> None:
+    environment = {each["name"]: each["value"] for each in containers(CLUSTER["headGroupSpec"])[0]["env"]}
+    assert int(environment[RAY_JOB_START_TIMEOUT_SECONDS_ENV_VAR]) > 10 * DEFAULT_JOB_START_TIMEOUT_SECONDS
 
 
 def test_tokens_are_on_and_pods_have_no_rights() -> None:

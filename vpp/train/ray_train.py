@@ -37,7 +37,6 @@ from vpp.train.worker import Signal, Worker
 _log = logging.getLogger(__name__)
 _POLL_S = 0.5
 _BEAT_S = 5.0
-_STOPPING = "stopping: "  # as tqdm keeps it
 
 
 @dataclass(frozen=True)
@@ -173,8 +172,8 @@ def run_on_workers(
                 progress.take_doing(doing, beats)
                 for message in warnings:
                     _log.warning("%s", message)
-                if stopping.is_set() and bar.desc != _STOPPING:
-                    bar.set_description(_STOPPING)
+                if stopping.is_set():
+                    progress.show_stopping()
         outcome: Outcome | None
         outcome, fault = ray.get(go_between.ending.remote())
     except RayError as error:

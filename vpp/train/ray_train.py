@@ -240,8 +240,8 @@ def _scaling(settings: WorkerSettings) -> dict[str, float]:
     """
     cluster = find_cluster()
     use_gpu = cluster.total("GPU") > 0 if settings.use_gpu is None else settings.use_gpu
-    shared = max(1, int(min(cluster.total("CPU") // settings.num_workers, cluster.largest("CPU"))))
-    options: dict[str, float] = {"CPU": settings.cpus_per_worker or (8 if use_gpu else shared)}
+    default = 8 if use_gpu else cluster.even_share("CPU", settings.num_workers)
+    options: dict[str, float] = {"CPU": settings.cpus_per_worker or default}
     if use_gpu:
         options["GPU"] = 1
     number = settings.min_workers or settings.num_workers

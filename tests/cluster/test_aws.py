@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import re
+import subprocess
 from importlib.metadata import PackageNotFoundError, requires
 from typing import Any
 
@@ -112,6 +113,13 @@ def test_nodes_install_the_constraints_and_nothing_else() -> None:
     for package in ("boto3", "botocore", "ray", "torch"):  # the autoscaler on the head calls EC2 through boto3
         assert f"\n{package}==" in pinned
     assert "+cpu" not in pinned
+
+
+def test_lists_of_packages_that_are_locked_are_waited_for() -> None:
+    (command,) = (command for command in CONFIG["setup_commands"] if "update" in command)
+    locked = 'calls=0; sudo() { echo "$*"; calls=$((calls + 1)); test $calls = 3; }; sleep() { echo waits; }'
+    done = subprocess.run(["bash", "-c", f"{locked}; {command}"], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:-1] == ["apt-get -qq update", "waits"] * 2 + ["apt-get -qq update"]
 
 
 def test_the_constraints_can_be_installed_together() -> None:

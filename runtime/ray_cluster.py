@@ -14,7 +14,6 @@ from runtime.metrics import Meter
 from runtime.ray_node import end_with_node
 from runtime.resources import NODE_TYPES_VARIABLE, SHOWN, Cluster, Nodes, describe, parse_node_types
 
-
 _LOCAL = "local"
 
 

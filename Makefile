@@ -13,7 +13,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt torch
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
-	$(BIN)/pip install --quiet -c constraints.txt --no-deps openpi-client  # asks for numpy<2, and runs with ours
+	$(BIN)/pip install --quiet --no-deps openpi-client==0.1.2  # asks for numpy<2, and runs with ours
 	touch $@
 
 demo: $(VENV)/.installed  ## the whole path on demonstrations that it records itself, into out/demo
@@ -68,8 +68,8 @@ format: $(VENV)/.installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-constraints: $(VENV)/.installed  ## pins what is installed now
-	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+constraints: $(VENV)/.installed  ## pins what is installed now, as far as it can be installed together
+	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//; /^openpi-client==/d' > constraints.txt
 
 clean:
 	rm -rf $(VENV) $(OUT)

@@ -169,7 +169,7 @@ def _plan(job: Job, watchdog: Watchdog, spec: SourceSpec, num_parts: int) -> Pla
 def _encode_captions(
     job: Job, watchdog: Watchdog, plans: dict[str, PlanSummary], text_encoder: TextEncoderFactory
 ) -> None:
-    rows = []
+    rows, total = [], 0
     for dataset, plan in plans.items():
         if next(pending_shards(job.output, dataset, plan), None) is None:
             continue
@@ -177,7 +177,7 @@ def _encode_captions(
         for number in range(-(-plan.num_captions // CAPTIONS_PER_FILE)):
             if text_url(job.output, dataset, number).rsplit("/", 1)[-1] not in files:
                 rows.append({"dataset": dataset, "number": number})
-    total = sum(plan.num_captions for plan in plans.values())
+                total += min(CAPTIONS_PER_FILE, plan.num_captions - number * CAPTIONS_PER_FILE)
     if not rows:
         return
     with stage(watchdog, "embed captions", total, "caption") as done:

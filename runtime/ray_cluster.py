@@ -14,6 +14,13 @@ from runtime.metrics import Meter
 from runtime.ray_node import end_with_node
 from runtime.resources import NODE_TYPES_VARIABLE, SHOWN, Cluster, Nodes, describe, parse_node_types
 
+_LOCAL = "local"
+
+
+def _address() -> str:
+    """Of the cluster to join, or `local` for a Ray of its own."""
+    return os.environ.get("RAY_ADDRESS") or _LOCAL
+
 
 def start_ray(log_to_driver: bool = False) -> None:
     """Joins the cluster that RAY_ADDRESS names (a submitted job has it), or starts Ray on this machine.
@@ -23,8 +30,8 @@ def start_ray(log_to_driver: bool = False) -> None:
     """
     if ray.is_initialized():
         return
-    address = os.environ.get("RAY_ADDRESS") or "local"
-    options = {"include_dashboard": False} if address == "local" else {}
+    address = _address()
+    options = {"include_dashboard": False} if address == _LOCAL else {}
     ray.init(address=address, log_to_driver=log_to_driver, logging_level=logging.ERROR, **options)
     end_with_node()
 
@@ -66,6 +73,6 @@ def find_cluster() -> Cluster:
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     heads = [Nodes(resources) for resources in alive if "node:__internal_head__" in resources]
     workers = tuple(Nodes(resources) for resources in alive if "node:__internal_head__" not in resources)
-    joined = os.environ.get("RAY_ADDRESS")  # to a Ray of its own on this machine no node comes
-    to_come = parse_node_types(os.environ.get(NODE_TYPES_VARIABLE, "")) if joined else ()
+    is_own = _address() == _LOCAL  # to a Ray of its own on this machine no node comes
+    to_come = () if is_own else parse_node_types(os.environ.get(NODE_TYPES_VARIABLE, ""))
     return Cluster(heads[0] if heads else Nodes({}), workers, to_come)

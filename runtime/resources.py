@@ -62,9 +62,14 @@ class Cluster:
 
         return amount([self.head]) + max(amount(self.workers), amount(self.to_come))
 
-    def largest(self, resource: str) -> float:
-        """The most of a resource on one node."""
-        return max(each.resources.get(resource, 0) for each in (self.head, *self.workers, *self.to_come))
+    def even_share(self, resource: str, number: int) -> int:
+        """The most of a resource, in whole units, that so many can have at the same time, each on one node; at least 1.
+
+        >>> Cluster(Nodes({}), (Nodes({"CPU": 8}), Nodes({"CPU": 8}))).even_share("CPU", 3)
+        4
+        """
+        shares = range(int(self.total(resource) // number), 1, -1)
+        return next((share for share in shares if self.num_held({resource: share}) >= number), 1)
 
     def check_holds(self, what: str, bundle: Mapping[str, float], number: int, remedy: str) -> None:
         """Makes sure that the cluster can hold what a job asks for, now or once all nodes are there.

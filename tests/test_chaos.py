@@ -146,6 +146,18 @@ def test_a_full_disk_takes_nothing_more_until_it_is_freed() -> None:
     assert not disk.folder.exists()
 
 
+def test_a_folder_in_place_of_the_disk_goes_with_what_is_left_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise FileNotFoundError("mount")
+
+    monkeypatch.setattr(subprocess, "run", refuse)
+    with FullDisk() as disk:
+        (disk.folder / "file").write_bytes(bytes(10))
+        (disk.folder / "latest").symlink_to("file")
+        disk.clear()
+    assert not disk.folder.exists()
+
+
 WRITER = """
 import sys
 for line in sys.stdin:

@@ -47,8 +47,7 @@ class FullDisk:
     def __exit__(self, *_: object) -> None:
         if not self.why_not:
             subprocess.run(["umount", "--lazy", str(self.folder)], check=True, timeout=30)
-        with contextlib.suppress(OSError):  # a process that is about to end may still write
-            self.folder.rmdir()
+        shutil.rmtree(self.folder, ignore_errors=True)  # a process that is about to end may still write
 
     @property
     def _ballast(self) -> Path:

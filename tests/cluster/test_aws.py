@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
+import subprocess
+from importlib.metadata import PackageNotFoundError, requires
 from typing import Any
 
 import botocore.session
@@ -11,7 +14,10 @@ import jsonschema
 import pytest
 import yaml
 from botocore.validate import ParamValidator
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.dashboard.consts import DEFAULT_JOB_START_TIMEOUT_SECONDS, RAY_JOB_START_TIMEOUT_SECONDS_ENV_VAR
 from running import ROOT
 
 from runtime.resources import Nodes, parse_node_types
@@ -94,6 +100,11 @@ def test_jobs_are_told_which_nodes_may_come() -> None:
     assert [parse_node_types(re.search("VPP_NODE_TYPES='(.*?)'", start)[1]) for start in starts] == [told, told]
 
 
+def test_a_job_may_wait_longer_for_a_gpu_than_ray_lets_it() -> None:
+    (seconds,) = re.findall(f"{RAY_JOB_START_TIMEOUT_SECONDS_ENV_VAR}=(\\d+) ", CONFIG["head_start_ray_commands"][-1])
+    assert int(seconds) > 10 * DEFAULT_JOB_START_TIMEOUT_SECONDS
+
+
 def test_nodes_install_the_constraints_and_nothing_else() -> None:
     installs = [command for command in CONFIG["setup_commands"] if "pip install" in command]
     assert [command.split(" -r ")[1] for command in installs] == ["~/vpp/constraints.txt"]
@@ -102,3 +113,25 @@ def test_nodes_install_the_constraints_and_nothing_else() -> None:
     for package in ("boto3", "botocore", "ray", "torch"):  # the autoscaler on the head calls EC2 through boto3
         assert f"\n{package}==" in pinned
     assert "+cpu" not in pinned
+
+
+def test_lists_of_packages_that_are_locked_are_waited_for() -> None:
+    (command,) = (command for command in CONFIG["setup_commands"] if "update" in command)
+    locked = 'calls=0; sudo() { echo "$*"; calls=$((calls + 1)); test $calls = 3; }; sleep() { echo waits; }'
+    done = subprocess.run(["bash", "-c", f"{locked}; {command}"], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:-1] == ["apt-get -qq update", "waits"] * 2 + ["apt-get -qq update"]
+
+
+def test_the_constraints_can_be_installed_together() -> None:
+    """As nodes do it, with all that each package asks for; of those that are installed here."""
+    lines = (ROOT / "constraints.txt").read_text().split()
+    pinned = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+    of_nodes = {"python_version": "3.12", "python_full_version": "3.12.3", "extra": ""}
+    conflicts = []
+    for name in sorted(pinned):
+        with contextlib.suppress(PackageNotFoundError):
+            for asked in map(Requirement, requires(name) or []):
+                found = pinned.get(canonicalize_name(asked.name))
+                if found and (asked.marker is None or asked.marker.evaluate(of_nodes)) and found not in asked.specifier:
+                    conflicts.append(f"{name} asks for {asked}, pinned is {found}")
+    assert not conflicts

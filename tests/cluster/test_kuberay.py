@@ -12,6 +12,7 @@ import pytest
 import yaml
 from job_settings import SETTINGS
 from kuberay_fields import CONTAINER, MAP, POD, SPECS
+from ray.dashboard.consts import DEFAULT_JOB_START_TIMEOUT_SECONDS, RAY_JOB_START_TIMEOUT_SECONDS_ENV_VAR
 from running import ROOT
 
 from runtime.resources import Nodes, parse_node_types
@@ -135,6 +136,11 @@ def test_jobs_are_told_which_nodes_may_come() -> None:
         assert parse_node_types(variable["value"]) == tuple(map(Nodes, resources, numbers))
 
 
+def test_a_job_may_wait_longer_for_a_gpu_than_ray_lets_it() -> None:
+    environment = {each["name"]: each["value"] for each in containers(CLUSTER["headGroupSpec"])[0]["env"]}
+    assert int(environment[RAY_JOB_START_TIMEOUT_SECONDS_ENV_VAR]) > 10 * DEFAULT_JOB_START_TIMEOUT_SECONDS
+
+
 def test_tokens_are_on_and_pods_have_no_rights() -> None:
     assert CLUSTER["authOptions"] == {"mode": "token"}
     (version,) = (line for line in (ROOT / "constraints.txt").read_text().split() if line.startswith("ray=="))
@@ -164,17 +170,18 @@ def test_one_label_applies_the_cluster_or_one_job() -> None:
         assert document["metadata"]["labels"]["vpp"] == expected
 
 
-def as_the_shell_of_a_job_reads(entrypoint: str) -> list[str]:
-    """Ray gives an entrypoint to a shell, to which an `&` that is not quoted ends the command."""
-    script = f'python() {{ printf "%s\\n" python "$@"; }}\n{entrypoint}'
-    return subprocess.run(["bash", "-ec", script], check=True, capture_output=True, text=True).stdout.splitlines()
+def words_of_a_shell(command: str) -> list[str]:
+    """What a shell makes of it, to which Ray gives every entrypoint."""
+    show = """python() { printf '%s\\0' python "$@"; }"""
+    done = subprocess.run(["sh", "-ec", f"{show}\n{command}"], capture_output=True, text=True, check=True)
+    return done.stdout.split("\0")[:-1]
 
 
 @pytest.mark.parametrize("name", JOBS)
 def test_the_jobs_command_line_is_one_that_it_takes(name: str) -> None:
     job = JOBS[name]
     assert job["clusterSelector"] == {"ray.io/cluster": by_kind("RayCluster")[0]["metadata"]["name"]}
-    python, script, *arguments = as_the_shell_of_a_job_reads(job["entrypoint"])
+    python, script, *arguments = words_of_a_shell(job["entrypoint"])
     section = Path(script).stem
     assert (python, script) == ("python", f"/opt/vpp/jobs/{section}.py")
     assert (ROOT / "jobs" / f"{section}.py").is_file()

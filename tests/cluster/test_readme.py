@@ -55,12 +55,11 @@ def test_the_job_takes_its_options(line: str) -> None:
 
 
 def test_image_and_bucket_are_all_that_has_to_be_filled_in(tmp_path: Path) -> None:
-    (line,) = (line for line in LINES if line.startswith("sed "))
-    for folder in ("cluster", "out"):
-        (tmp_path / folder).mkdir()
+    (block,) = (block for block in command_blocks(README, "## Kubernetes") if "sed " in block)
+    given = [line for line in block.splitlines() if not line.startswith(("docker ", "kubectl "))]
+    (tmp_path / "cluster").mkdir()
     (tmp_path / "cluster" / "kuberay.yaml").write_text((ROOT / "cluster" / "kuberay.yaml").read_text())
-    (given,) = (line for line in LINES if line.startswith("IMAGE="))
-    subprocess.run(["bash", "-ec", f"{given}\n{line}"], cwd=tmp_path, check=True)
+    subprocess.run(["bash", "-ec", "\n".join(given)], cwd=tmp_path, check=True)
     text = (tmp_path / "out" / "kuberay.yaml").read_text()
     assert text.count("image: REGISTRY/vpp:0.1.0") == 3
     assert "s3://my-bucket/data" in text

@@ -133,6 +133,8 @@ def test_what_may_come_is_taken_from_the_environment(endpoint: str, monkeypatch:
     assert find_cluster().total("GPU") == 0
     monkeypatch.setenv("VPP_NODE_TYPES", '[{"CPU": 96, "GPU": 8, "max": 1}]')
     assert find_cluster().total("GPU") == 0  # a Ray of its own gets no nodes
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    assert find_cluster().total("GPU") == 0
     monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
     cluster = find_cluster()
     assert (cluster.total("CPU"), cluster.total("GPU"), cluster.num_held({"CPU": 8, "GPU": 1})) == (97, 8, 8)

@@ -50,9 +50,14 @@ def test_where_it_is_told_which_nodes_come_a_refusal_names_them() -> None:
 
 def test_totals_are_of_what_may_be_there() -> None:
     empty = Cluster(HEAD, (), TO_COME)
-    assert (empty.total("CPU"), empty.total("GPU"), empty.largest("CPU")) == (16 * 8 + 96, 8, 96)
+    assert (empty.total("CPU"), empty.total("GPU")) == (16 * 8 + 96, 8)
     fixed = Cluster(Nodes({"CPU": 4}), (CPU_NODE,))
-    assert (fixed.total("CPU"), fixed.total("GPU"), fixed.largest("CPU")) == (12, 0, 8)
+    assert (fixed.total("CPU"), fixed.total("GPU")) == (12, 0)
+
+
+@pytest.mark.parametrize(("number", "share"), [(1, 8), (2, 8), (3, 4), (4, 4), (5, 2), (16, 1), (17, 1)])
+def test_an_even_share_is_one_that_all_can_have(number: int, share: int) -> None:
+    assert Cluster(HEAD, (CPU_NODE, CPU_NODE)).even_share("CPU", number) == share
 
 
 def test_no_variable_is_no_node() -> None:

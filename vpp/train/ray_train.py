@@ -37,7 +37,6 @@ from vpp.train.worker import Signal, Worker
 _log = logging.getLogger(__name__)
 _POLL_S = 0.5
 _BEAT_S = 5.0
-_STOPPING = "stopping: "  # as tqdm keeps it
 
 
 @dataclass(frozen=True)
@@ -173,8 +172,8 @@ def run_on_workers(
                 progress.take_doing(doing, beats)
                 for message in warnings:
                     _log.warning("%s", message)
-                if stopping.is_set() and bar.desc != _STOPPING:
-                    bar.set_description(_STOPPING)
+                if stopping.is_set():
+                    progress.show_stopping()
         outcome: Outcome | None
         outcome, fault = ray.get(go_between.ending.remote())
     except RayError as error:
@@ -241,8 +240,8 @@ def _scaling(settings: WorkerSettings) -> dict[str, float]:
     """
     cluster = find_cluster()
     use_gpu = cluster.total("GPU") > 0 if settings.use_gpu is None else settings.use_gpu
-    shared = max(1, int(min(cluster.total("CPU") // settings.num_workers, cluster.largest("CPU"))))
-    options: dict[str, float] = {"CPU": settings.cpus_per_worker or (8 if use_gpu else shared)}
+    default = 8 if use_gpu else cluster.even_share("CPU", settings.num_workers)
+    options: dict[str, float] = {"CPU": settings.cpus_per_worker or default}
     if use_gpu:
         options["GPU"] = 1
     number = settings.min_workers or settings.num_workers

@@ -35,6 +35,13 @@ class TrainingProgress:
         self._bar, self._meter, self._watchdog, self._clock = bar, meter, watchdog, clock
         self._saved_at: float | None = None
         self._last, self._seen = "", ("", 0)
+        self._is_stopping = False
+
+    def show_stopping(self) -> None:
+        """Shows, from the first call on, that the workers were asked to stop."""
+        if not self._is_stopping:
+            self._is_stopping = True
+            self._bar.set_description("stopping")
 
     def take_step(self, step: int, metrics: Mapping[str, float]) -> None:
         """Takes the metrics of a step, by name."""

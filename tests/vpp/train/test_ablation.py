@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from episode_dataset import write_episode_dataset
+from running import ROOT
 from video_model import write_video_model
 
 from runtime.settings import load_settings, to_mapping
 from schemas.errors import UsageError
 from vpp.sim.evaluation_request import EvaluateSettings
 from vpp.train.ablation import COMPARISONS, AblateSettings, ablate, interval_95, preset_settings, vary
+from vpp.train.ray_train import TrainingFailed
 from vpp.train.run_log import read_steps
 from vpp.train.stage2 import train_here
 from vpp.train.stage2_settings import Stage2Settings
@@ -86,3 +90,16 @@ def test_variants_are_trained_on_the_same_samples_and_compared(tmp_path: Path) -
 
 def test_one_seed_has_no_interval() -> None:
     assert math.isnan(interval_95([1.0]))
+
+
+def test_a_training_that_fails_ends_the_job_with_one_and_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise TrainingFailed("workers failed more than 3 times: a node died")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vpp.train.ablation.ablate", fail)
+    monkeypatch.setattr(sys, "argv", ["ablate.py"])
+    assert runpy.run_path(str(ROOT / "jobs" / "ablate.py"))["main"]() == 1
+    assert "stopped: workers failed more than 3 times: a node died" in caplog.text

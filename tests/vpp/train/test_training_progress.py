@@ -72,3 +72,13 @@ def test_a_worker_that_goes_over_to_something_else_is_progress() -> None:
     progress.take_step(1, {})  # a step without news of what the worker does, as of the small VAE's training
     progress.take_doing({0: "validate"}, 1)
     assert watchdog.warning() is None
+
+
+def test_a_request_to_stop_is_drawn_once() -> None:
+    drawn = io.StringIO()
+    progress = TrainingProgress(tqdm(total=100, file=drawn), Told(), Watchdog(10))  # type: ignore[arg-type]
+    drawn.truncate(0)
+    for _ in range(3):
+        progress.show_stopping()
+    assert drawn.getvalue().count("stopping: ") == 1
+    assert "stopping: :" not in drawn.getvalue()

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 import ray.data
@@ -33,7 +33,7 @@ from pipelines.plan_files import (
 from pipelines.request import PreprocessSettings, matching_parts, parse_sources, remove_left_overs, request_of
 from pipelines.sources import SourceSpec, open_source, window_settings
 from pipelines.summary import STATUSES, summarise
-from pipelines.tasks import Job, LatentActor, TextActor, decode_task, list_task, make_task, write_task
+from pipelines.tasks import RETRY_S, Job, LatentActor, TextActor, decode_task, list_task, make_task, write_task
 from pipelines.text import text_url
 from pipelines.video_file import DECODER
 from runtime.ray_cluster import describe_load, find_cluster, ray_meter, start_ray
@@ -43,7 +43,9 @@ from schemas.encoder import LatentCodecFactory, TextEncoderFactory
 from schemas.errors import UsageError
 from schemas.layout import plan_folder
 from schemas.storage import check_writable, join, list_names
+from schemas.store_faults import retry_passing_faults
 
+_T = TypeVar("_T")
 _ROWS_AT_ONCE = 10_000  # bounds what the driver hands to Ray at a time
 
 _TASK: dict[str, Any] = {"num_cpus": 1, "max_retries": 3}
@@ -109,7 +111,8 @@ def _preprocess(
         _encode_captions(job, watchdog, complete, text_encoder)
     progress = _make_shards(job, watchdog, complete, latent_codec)
     watchdog.progress("count rows")
-    return summarise(settings, complete, progress, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return _patiently("counting rows", lambda: summarise(settings, complete, progress, seconds))
 
 
 def _with_models(
@@ -142,10 +145,16 @@ def _run(
         yield from build(ray.data.from_items(some, override_num_blocks=len(some))).iter_rows()
 
 
+def _patiently(doing: str, action: Callable[[], _T]) -> _T:
+    """What the driver itself asks the store, with the patience that tasks have."""
+    return retry_passing_faults(action, doing, RETRY_S)
+
+
 def _list_episodes(job: Job, watchdog: Watchdog, parts: dict[str, list[str]]) -> None:
     rows = []
     for dataset, of_dataset in parts.items():
-        done = set(list_names(join(plan_folder(job.output, dataset), "listing")))
+        folder = join(plan_folder(job.output, dataset), "listing")
+        done = set(_patiently(f"listing {folder}", lambda folder=folder: list_names(folder)))  # type: ignore[misc]
         for number, part in enumerate(of_dataset):
             url = listing_url(job.output, dataset, number)
             if url.rsplit("/", 1)[-1] not in done:
@@ -161,25 +170,23 @@ def _list_episodes(job: Job, watchdog: Watchdog, parts: dict[str, list[str]]) ->
 def _plan(job: Job, watchdog: Watchdog, spec: SourceSpec, num_parts: int) -> PlanSummary:
     urls = [listing_url(job.output, spec.dataset, number) for number in range(num_parts)]
     window = window_settings(spec, job.settings.window)
-    with stage(watchdog, f"plan {spec.dataset}", None, "episode") as done:
-        listing = (done() or entry for entry in read_listing(urls))
-        return make_plan(job.output, spec.dataset, listing, window, job.settings.shard, job.settings.products)
+
+    def plan() -> PlanSummary:
+        with stage(watchdog, f"plan {spec.dataset}", None, "episode") as done:
+            listing = (done() or entry for entry in read_listing(urls))
+            return make_plan(job.output, spec.dataset, listing, window, job.settings.shard, job.settings.products)
+
+    return _patiently(f"planning {spec.dataset}", plan)
 
 
 def _encode_captions(
     job: Job, watchdog: Watchdog, plans: dict[str, PlanSummary], text_encoder: TextEncoderFactory
 ) -> None:
-    rows, total = [], 0
-    for dataset, plan in plans.items():
-        if next(pending_shards(job.output, dataset, plan), None) is None:
-            continue
-        files = set(list_names(join(plan_folder(job.output, dataset), "text")))
-        for number in range(-(-plan.num_captions // CAPTIONS_PER_FILE)):
-            if text_url(job.output, dataset, number).rsplit("/", 1)[-1] not in files:
-                rows.append({"dataset": dataset, "number": number})
-                total += min(CAPTIONS_PER_FILE, plan.num_captions - number * CAPTIONS_PER_FILE)
+    rows = _patiently("looking which captions are embedded", lambda: list(_pending_captions(job.output, plans)))
     if not rows:
         return
+    num_captions = (plans[row["dataset"]].num_captions - row["number"] * CAPTIONS_PER_FILE for row in rows)
+    total = sum(min(CAPTIONS_PER_FILE, number) for number in num_captions)
     with stage(watchdog, "embed captions", total, "caption") as done:
         results = _run(
             rows,
@@ -193,10 +200,23 @@ def _encode_captions(
             done(row["num_captions"])
 
 
+def _pending_captions(output: str, plans: dict[str, PlanSummary]) -> Iterator[dict[str, Any]]:
+    for dataset, plan in plans.items():
+        if next(pending_shards(output, dataset, plan), None) is None:
+            continue
+        files = set(list_names(join(plan_folder(output, dataset), "text")))
+        for number in range(-(-plan.num_captions // CAPTIONS_PER_FILE)):
+            if text_url(output, dataset, number).rsplit("/", 1)[-1] not in files:
+                yield {"dataset": dataset, "number": number}
+
+
 def _make_shards(
     job: Job, watchdog: Watchdog, plans: dict[str, PlanSummary], latent_codec: LatentCodecFactory | None
 ) -> dict[str, float]:
-    pending = [(name, *shard) for name, plan in plans.items() for shard in pending_shards(job.output, name, plan)]
+    pending = _patiently(
+        "looking which shards are done",
+        lambda: [(name, *shard) for name, plan in plans.items() for shard in pending_shards(job.output, name, plan)],
+    )
     rows = [{"dataset": dataset, "product": product, "number": number} for dataset, product, number in pending]
 
     def graph(dataset: ray.data.Dataset) -> ray.data.Dataset:

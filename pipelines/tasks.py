@@ -25,7 +25,7 @@ from schemas.encoder import LatentCodecFactory, TextEncoderFactory
 from schemas.storage import exists
 from schemas.store_faults import retry_passing_faults
 
-_RETRY_S = 120.0
+RETRY_S = 120.0
 """How long a task asks a store again that is gone or ails. Ray Data's own retries know errors by their words alone, and
 s3fs says "[Errno 121] We encountered an internal error" for what S3 calls InternalError."""
 
@@ -56,7 +56,7 @@ def list_task(job: Job, row: dict[str, Any]) -> dict[str, Any]:
     def list_it() -> int:
         return list_part(_opened(job.specs[row["dataset"]]), row["part"], row["url"])
 
-    return {"num_rows": retry_passing_faults(list_it, f"listing {row['part']}", _RETRY_S)}
+    return {"num_rows": retry_passing_faults(list_it, f"listing {row['part']}", RETRY_S)}
 
 
 def make_task(job: Job, row: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def make_task(job: Job, row: dict[str, Any]) -> dict[str, Any]:
 def decode_task(job: Job, row: dict[str, Any]) -> dict[str, Any]:
     """Reads the plan of a shard and decodes what it holds."""
     doing = f"decoding shard {row['number']} of {row['dataset']}"
-    return retry_passing_faults(lambda: _decode(job, row), doing, _RETRY_S)
+    return retry_passing_faults(lambda: _decode(job, row), doing, RETRY_S)
 
 
 def _decode(job: Job, row: dict[str, Any]) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _decode(job: Job, row: dict[str, Any]) -> dict[str, Any]:
 def write_task(job: Job, row: dict[str, Any]) -> dict[str, Any]:
     """Writes a decoded shard and its manifest part; returns what is in it and the seconds that it took."""
     doing = f"writing shard {row['shard'].name} of {row['shard'].dataset}"
-    return retry_passing_faults(lambda: _write(job, row), doing, _RETRY_S)
+    return retry_passing_faults(lambda: _write(job, row), doing, RETRY_S)
 
 
 def _write(job: Job, row: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class TextActor:
             return encode_captions(self._output, row["dataset"], int(row["number"]), self._encoder)
 
         doing = f"embedding captions {row['number']} of {row['dataset']}"
-        return {"num_captions": retry_passing_faults(encode, doing, _RETRY_S)}
+        return {"num_captions": retry_passing_faults(encode, doing, RETRY_S)}
 
 
 class LatentActor:

@@ -23,6 +23,7 @@ from runtime.stage import stage
 from runtime.watchdog import Watchdog
 from schemas.errors import UsageError, VPPError
 from schemas.storage import join, write_bytes
+from schemas.store_faults import retry_passing_faults
 from vpp.sim.benchmark import Benchmark, find_benchmark
 from vpp.sim.evaluation_request import RANDOM, EvaluateSettings, Request, claim, resolve
 from vpp.sim.evaluation_rows import (
@@ -64,7 +65,8 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         watchdog = Watchdog(settings.watchdog_minutes, describe_load)
         with watchdog.watching():
             _run(request, benchmark, missing, cluster, watchdog)
-    rows = read_rows(settings.output, [plan.number for plan in plans])
+    numbers = [plan.number for plan in plans]
+    rows = retry_passing_faults(lambda: read_rows(settings.output, numbers), "reading the rows", _RETRY_S)
     plain_rows = [asdict(row) for row in rows]
     summary = {
         "benchmark": benchmark.name,

@@ -95,8 +95,6 @@ class BrowseServer:
             return _wrong(404, str(error))
         except VPPError as error:
             return _wrong(422, str(error))
-        except ConnectionResetError:  # whoever asked is gone
-            raise
         except Exception as error:  # a page's fault ends that page alone
             if is_passing_fault(error):
                 _log.warning("%s: %s: %s", request.path, type(error).__name__, error)

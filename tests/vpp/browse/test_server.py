@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+import socket
 from base64 import b64encode
+from http.client import IncompleteRead
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -55,6 +58,29 @@ def test_a_clip_is_one_read_of_its_bytes_and_a_long_file_comes_in_pieces(
     assert ask(site + VIDEO).body == whole
     assert max(reads) == 1000
     assert sum(reads) == len(whole)
+
+
+def test_a_file_that_fails_on_its_way_is_cut_and_no_page_follows_its_bytes(
+    site: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, real = ask(site + VIDEO).body, dataset.read_bytes
+    monkeypatch.setattr(ranges, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(dataset, "read_bytes", lambda url, start, end: real(url, start, end - (end - start < 1000)))
+    with pytest.raises(IncompleteRead) as error:
+        ask(site + VIDEO)
+    assert whole.startswith(error.value.partial)
+
+
+def test_a_player_that_goes_away_is_no_fault(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copytree(folder / "try", tmp_path / "run/try")
+    (tmp_path / "run/try/videos/000001.mp4").write_bytes(bytes(40 << 20))
+    with caplog.at_level(logging.WARNING), browsing(str(tmp_path / "run")) as site:
+        port = urlsplit(site).port
+        with socket.create_connection(("127.0.0.1", port)) as player:
+            player.sendall(b"GET /try/videos/000001.mp4 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert player.recv(1000)
+        assert ask(f"{site}style.css").status == 200
+    assert caplog.records == []
 
 
 def test_every_answer_forbids_scripts_frames_and_other_servers(site: str) -> None:

@@ -138,8 +138,11 @@ class BrowseServer:
         product = next((one for one in PRODUCTS if one == query.get("product")), None)
         if product is None:
             raise NotThere(f"expected clips or episodes, found {query.get('product', '')!r:.100}")
-        dataset = self._snapshot.dataset(query.get("data"))
-        url, start, end = await asyncio.to_thread(dataset.locate, product, query.get("id", ""), name)
+
+        def locate() -> tuple[str, int, int]:
+            return self._snapshot.dataset(query.get("data")).locate(product, query.get("id", ""), name)
+
+        url, start, end = await asyncio.to_thread(locate)
         headers = {**_KEEP, "Content-Type": _MEDIA.get(name.rsplit(".", 1)[-1], "application/octet-stream")}
         if headers["Content-Type"] not in _MEDIA.values():
             headers["Content-Disposition"] = "attachment"

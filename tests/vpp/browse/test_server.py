@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import shutil
 import socket
+import threading
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from http.client import IncompleteRead
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from browsed import ask, browsing, clip_id
 
-from vpp.browse import dataset, ranges, server
+from vpp.browse import dataset, ranges, server, snapshot
 from vpp.browse.guard import Guard
 
 VIDEO = f"member?product=clips&id={clip_id(1003)}&name=mp4"
@@ -81,6 +83,29 @@ def test_a_player_that_goes_away_is_no_fault(folder: Path, tmp_path: Path, caplo
             assert player.recv(1000)
         assert ask(f"{site}style.css").status == 200
     assert caplog.records == []
+
+
+@pytest.mark.parametrize(("slow", "asked"), [("find_runs", VIDEO), ("read_training_log", "runs?run=first%20%231")])
+def test_what_takes_long_keeps_no_other_page_waiting(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, slow: str, asked: str
+) -> None:
+    began, may_end, real = threading.Event(), threading.Event(), getattr(snapshot, slow)
+
+    def read(url: str) -> object:
+        began.set()
+        may_end.wait(60)
+        return real(url)
+
+    monkeypatch.setattr(snapshot, slow, read)
+    with browsing(str(folder)) as site, ThreadPoolExecutor(2) as visitors:
+        answer = visitors.submit(ask, site + asked)
+        assert began.wait(20)
+        other = visitors.submit(ask, site + ("style.css" if slow == "find_runs" else VIDEO))
+        try:
+            assert other.result(20).status == 200
+        finally:
+            may_end.set()
+        assert answer.result().status == 200
 
 
 def test_every_answer_forbids_scripts_frames_and_other_servers(site: str) -> None:

@@ -141,7 +141,8 @@ def _claim(output: str, settings: dict[str, Any]) -> dict[str, Any] | None:
     """
     if exists(join(output, RECORD)):
         record: dict[str, Any] = json.loads(read_bytes(join(output, RECORD)))
-        different = [name for name, value in settings.items() if record["settings"].get(name) != value]
+        asked = {name: value for name, value in settings.items() if name != "output"}  # a folder has many names
+        different = [name for name, value in asked.items() if record["settings"].get(name) != value]
         if different:
             raise UsageError(f"--output {output}: holds an export with another {different[0]}; name another folder")
         if is_complete(output):

@@ -76,6 +76,7 @@ def test_an_export_that_was_cut_begins_anew_and_ends_the_same(data: str, tmp_pat
     assert export(settings) == result
     assert files(tmp_path / "out") == whole
     assert export(settings) == result  # found
+    assert export(ExportSettings(data=data, output=f"{tmp_path}/out/")) == result
     with pytest.raises(UsageError, match="another cameras"):
         export(ExportSettings(data=data, output=str(tmp_path / "out"), cameras=("wrist",)))
 

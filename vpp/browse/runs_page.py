@@ -83,7 +83,7 @@ def _settings(runs: Sequence[Run]) -> Html:
     flat = [dict(_leaves("", run.record)) for run in runs]
     names = sorted({name for values in flat for name in values})
     shown = [name for name in names if len(runs) == 1 or len({values.get(name) for values in flat}) > 1]
-    lines = [[name, *(values.get(name) for values in flat)] for name in shown]
+    lines = [[name, *(_short(values.get(name)) for values in flat)] for name in shown]
     title = "Settings" if len(runs) == 1 else "Settings that differ"
     whole = table(["setting", *(run.name for run in runs)], lines) if lines else tag("p", "None.")
     return section(title, inside(whole))
@@ -99,5 +99,8 @@ def _leaves(prefix: str, value: Any) -> list[tuple[str, str]]:
         return [
             leaf for name, inner in value.items() for leaf in _leaves(f"{prefix}.{name}" if prefix else name, inner)
         ]
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return [(prefix, text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…")]
+    return [(prefix, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))]
+
+
+def _short(text: str | None) -> str | None:
+    return text if text is None or len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"

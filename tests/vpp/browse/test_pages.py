@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from browsed import NUM_MANY, Answer, ask, browsing, clip_id, crawl
-from finished_run import HOSTILE
+from finished_run import HOSTILE, write_training
 from s3 import S3Server
 from small_dataset import write_part
 
@@ -120,6 +120,15 @@ def test_runs_stand_side_by_side_with_what_differs(site: str) -> None:
     assert both.tags.count("svg") == 2 + 1
     assert "Settings that differ" in both.text
     assert ask(f"{site}runs?run=try&run=try").page.text.count("Settings that differ") == 0
+
+
+def test_settings_that_differ_far_behind_their_beginning_are_told(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_training(tmp_path / name, {"base": "x", "clips": [*range(200), name]})
+    with browsing(str(tmp_path)) as site:
+        page = ask(f"{site}runs?run=one&run=two").page
+    assert "clips[0, 1, 2" in page.text
+    assert "base" not in page.text.partition("Settings that differ")[2]
 
 
 def test_trainings_of_a_kind_share_a_chart(folder: Path, tmp_path: Path) -> None:

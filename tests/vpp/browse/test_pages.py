@@ -11,7 +11,7 @@ import pytest
 from browsed import NUM_MANY, Answer, ask, browsing, clip_id, crawl
 from finished_run import HOSTILE, write_training
 from s3 import S3Server
-from small_dataset import write_part
+from small_dataset import write_part, write_shard
 
 CLIP = re.compile(r'href="/clip\?data=&amp;id=([0-9a-f]{20})"')
 
@@ -97,6 +97,24 @@ def test_what_was_turned_away_tells_why(site: str) -> None:
     text = ask(f"{site}clip?id={clip_id(5000)}").page.text
     assert "filtered: too_long found 900 s" in text
     assert ask(f"{site}frames?id={clip_id(5000)}").status == 404
+
+
+def test_what_a_row_does_not_know_is_a_dash_and_a_caption_may_have_any_length(tmp_path: Path) -> None:
+    level = {"status": "rejected", "reason": "unreadable_source", "level": "source"}
+    rows = [{"clip_id": clip_id(1), **level}, {"clip_id": clip_id(2), **level, "caption": "x" * 1_000_000}]
+    write_part(str(tmp_path), "clips", "d", "000000", rows)
+    with browsing(str(tmp_path)) as site:
+        pages = [ask(site + path) for path in ("clips", *(f"clip?id={clip_id(number)}" for number in (1, 2)))]
+    for answer in pages:
+        assert "frames - to - of -" in answer.page.text
+        assert "None" not in answer.page.text
+        assert len(answer.body) < 10_000
+
+
+def test_an_episode_without_actions_says_so(tmp_path: Path) -> None:
+    write_shard(str(tmp_path), "d", "000000", {clip_id(1): ({}, {"txt": b"", "json": b"{}"})}, "episodes")
+    with browsing(str(tmp_path)) as site:
+        assert "Actions: none." in ask(f"{site}episode?id={clip_id(1)}").page.text
 
 
 def test_an_episode_shows_every_camera_and_a_line_for_each_dimension(site: str) -> None:

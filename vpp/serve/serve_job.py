@@ -60,7 +60,8 @@ async def _run(server: PolicyServer, settings: ServeSettings, when_ready: Callab
         port = await server.start(settings.host, settings.port)
     except OSError as error:
         raise UsageError(f"--host {settings.host} --port {settings.port}: {error.strerror or error}") from error
-    when_ready(f"ready: ws://{settings.host}:{port}")
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    when_ready(f"ready: ws://{host}:{port}")
     await stop.wait()
     _log.info("stopping")
     await server.stop(settings.stop_timeout_s)

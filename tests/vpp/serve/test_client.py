@@ -108,9 +108,32 @@ def test_it_waits_for_a_server_that_does_not_listen_yet(monkeypatch: pytest.Monk
         found[0].close()
 
 
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"])
+def test_a_proxy_whose_server_does_not_listen_yet_is_waited_for(monkeypatch: pytest.MonkeyPatch, says: bytes) -> None:
+    """Docker's proxy lets in and hangs up; others say 502."""
+    monkeypatch.setattr("vpp.serve.client._TRY_AGAIN_S", 0.01)
+    tries = []
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+
+        def refuse() -> None:
+            for _ in range(2):
+                connection, _address = proxy.accept()
+                with connection:
+                    tries.append(connection.recv(4096))
+                    connection.sendall(says)
+            proxy.close()
+
+        refusing = threading.Thread(target=refuse)
+        refusing.start()
+        with pytest.raises(ServerGone, match="expected a policy server, found none"):
+            PolicyClient("127.0.0.1", proxy.getsockname()[1], wait_s=1.0)
+        refusing.join()
+    assert len(tries) == 2
+
+
 def test_a_wrong_token_is_told_at_once() -> None:
     with (
         serving(StandIn(), token="token") as running,
         pytest.raises(UsageError, match="HTTP 401: expected the header"),
     ):
-        PolicyClient(f"ws://127.0.0.1:{running.port}", port=None, token="other")
+        PolicyClient(f"ws://127.0.0.1:{running.port}", token="other")

@@ -41,7 +41,7 @@ class Guard:
         have an address as its name. With a token, which such a page does not have, any name will do.
         """
         name = _name(headers.get("Host", ""))
-        return bool(self.token) or name in ("localhost", self.host) or _is_address(name)
+        return bool(self.token) or name in ("localhost", self.host.lower()) or _is_address(name)
 
     def is_own_form(self, headers: Mapping[str, str]) -> bool:
         """Whether a form was sent from a page of this server, as far as the browser tells."""

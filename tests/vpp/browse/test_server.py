@@ -193,6 +193,7 @@ def test_without_a_token_a_name_that_a_stranger_can_own_is_refused(site: str) ->
         assert ask(site, {"Host": host}).status in (400, 421), host
     for host in (f"localhost:{port}", "127.0.0.1", f"[::1]:{port}"):
         assert ask(site, {"Host": host}).status == 200, host
+    assert Guard("Robots.example").is_own_name({"Host": f"robots.example:{port}"})
 
 
 def test_a_form_of_another_page_does_not_have_it_read_again(site: str) -> None:

@@ -198,5 +198,8 @@ def test_without_a_token_a_name_that_a_stranger_can_own_is_refused(site: str) ->
 
 def test_a_form_of_another_page_does_not_have_it_read_again(site: str) -> None:
     assert ask(f"{site}again", {"Origin": "http://evil.example"}, b"").status == 403
+    assert ask(f"{site}again", {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}, b"").status == 403
+    proxied = {"Origin": "https://robots.example", "Sec-Fetch-Site": "same-origin"}
+    assert ask(f"{site}again", proxied, b"").status == 200
     assert ask(f"{site}again", {"Origin": site.rstrip("/")}, b"").status == 200
     assert ask(f"{site}again").status == 404

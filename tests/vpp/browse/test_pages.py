@@ -13,6 +13,9 @@ from finished_run import HOSTILE, write_training
 from s3 import S3Server
 from small_dataset import write_part, write_shard
 
+from vpp.sim.chain_results import summarise_chains
+from vpp.sim.evaluation_rows import write_json
+
 CLIP = re.compile(r'href="/clip\?data=&amp;id=([0-9a-f]{20})"')
 
 
@@ -147,6 +150,19 @@ def test_settings_that_differ_far_behind_their_beginning_are_told(tmp_path: Path
         page = ask(f"{site}runs?run=one&run=two").page
     assert "clips[0, 1, 2" in page.text
     assert "base" not in page.text.partition("Settings that differ")[2]
+
+
+def test_chains_of_calvin_are_told_as_they_are_published(tmp_path: Path) -> None:
+    solved = [(0, 0, True), (0, 1, True), (0, 2, False), (1, 0, False)]
+    rows = [{"number": number, "position": place, "task": "t", "success": success} for number, place, success in solved]
+    summary = {"success": {"t": {"n": 4, "k": 2, "low": 0.1, "high": 0.9}}, "mean": 0.5, **summarise_chains(rows)}
+    write_json(str(tmp_path / "try/evaluation.json"), {"policy": "out/x", "benchmark": "calvin"})
+    write_json(str(tmp_path / "try/summary.json"), summary)
+    with browsing(str(tmp_path)) as site:
+        assert "policy: 1.00 tasks in a row" in ask(site).page.text
+        page = ask(f"{site}runs?run=try").page
+    assert "1 in a row, %2 in a row, %" in page.text
+    assert "policytry50500001" in page.text
 
 
 def test_trainings_of_a_kind_share_a_chart(folder: Path, tmp_path: Path) -> None:

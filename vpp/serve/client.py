@@ -76,7 +76,7 @@ class PolicyClient:
             InvalidRequest: If the observation is not what the policy takes.
             ServerBusy: If too many wait; ask again with what the robot then sees.
             PolicyFailed: If the policy could not answer.
-            ServerGone: If the connection is lost.
+            ServerGone: If the connection is lost, as it is once a call was interrupted.
         """
         message = pack({"chunk": self._chunk, **observation})
         try:
@@ -129,6 +129,9 @@ class PolicyClient:
             raise ServerGone(f"{self.url}: expected an answer within {self._timeout_s:g} s, found none") from error
         except ConnectionClosed as error:
             raise self._gone(error) from error
+        except BaseException:  # Ctrl-C in a notebook, an alarm: likewise
+            self.close()
+            raise
         if isinstance(answer, str):
             raise error_from_text(answer)
         return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -90,6 +91,27 @@ def test_an_answer_that_does_not_come_ends_the_connection() -> None:
             client.infer(observation())
         with pytest.raises(ServerGone, match="the connection is lost"):
             client.infer(observation())
+
+
+def test_an_answer_to_a_question_that_was_interrupted_is_not_taken_for_the_next() -> None:
+    with (
+        serving(StandIn(may_answer_at_first=False)) as running,
+        PolicyClient(port=running.port, timeout_s=20.0) as client,
+    ):
+        this = threading.get_ident()
+
+        def interrupt() -> None:
+            running.wait_until(lambda: len(running.model.batches) == 1)
+            signal.pthread_kill(this, signal.SIGINT)
+
+        interrupting = threading.Thread(target=interrupt)
+        interrupting.start()
+        with pytest.raises(KeyboardInterrupt):
+            client.infer(observation(1))
+        interrupting.join()
+        running.call(running.model.may_answer.set)
+        with pytest.raises(ServerGone, match="the connection is lost"):
+            client.infer(observation(2))
 
 
 def test_it_waits_for_a_server_that_does_not_listen_yet(monkeypatch: pytest.MonkeyPatch) -> None:

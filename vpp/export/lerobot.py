@@ -43,10 +43,16 @@ def export_lerobot(reader: EpisodeReader, output: str, fps: float, settings: Any
         `dataset`, `episodes`, `frames`, `fps`.
 
     Raises:
-        UsageError: If the output holds something else, or videos differ in rate, size or encoder.
+        UsageError: If the output holds something else, or another number of episodes, or videos differ in rate, size or
+            encoder.
     """
     found = _claim(output, to_mapping(settings))
     if found is not None:
+        if found["episodes"] != len(reader):
+            raise UsageError(
+                f"--output {output}: holds an export of {found['episodes']} episodes, found {len(reader)} to export "
+                "now; name another folder"
+            )
         return found
     first = reader.read(0)
     rate = fps or playback_fps(first)

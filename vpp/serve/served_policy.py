@@ -21,8 +21,8 @@ _log = logging.getLogger(__name__)
 class ServedPolicy:
     """Answers batches. May be asked by several threads at once.
 
-    With a seed in the policy's sampler, an answer's noise follows from it and the number of the chunk: what
-    `predict_action_chunk` gives after `reset()`, whoever else asks.
+    With a seed in the policy's sampler and features, an answer's noise follows from it and the number of the chunk:
+    what `predict_action_chunk` gives after `reset()`, whoever else asks.
 
     Args:
         policy: The policy.

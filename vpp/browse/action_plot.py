@@ -31,7 +31,7 @@ def action_plots(title: str, content: bytes) -> Html:
         found = f"found {values.dtype} {list(values.shape)}"
         raise DataError("corrupt_array", f"{title}: expected numbers [T, D], {found}")
     if not values.size:
-        return tag("p", f"{title}: none.", class_="missing")
+        return no_plot(title)
     num_shown = min(values.shape[1], _MOST_DIMENSIONS)
     num_charts = math.ceil(num_shown / _LINES)
     charts = []
@@ -41,6 +41,11 @@ def action_plots(title: str, content: bytes) -> Html:
         charts.append(line_chart(name, series, "frame"))
     left = values.shape[1] - num_shown
     return inside(*charts, tag("p", f"{left} more dimensions are not drawn.", class_="faint") if left else Html())
+
+
+def no_plot(title: str) -> Html:
+    """What stands in the place of charts where there are no numbers."""
+    return tag("p", f"{title}: none.", class_="missing")
 
 
 def points(values: np.ndarray) -> list[Point]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 from collections.abc import Callable
 
 from aiohttp import web
 
+from runtime.stop_signals import stop_event
 from schemas.errors import UsageError
 from vpp.browse.access import Access
 from vpp.browse.guard import Guard
@@ -45,9 +45,7 @@ def browse(settings: BrowseSettings, access: Access, when_ready: Callable[[str],
 
 
 async def _run(server: BrowseServer, settings: BrowseSettings, when_ready: Callable[[str], None]) -> None:
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_event()
     runner = web.AppRunner(server.app(), access_log=None)
     await runner.setup()
     try:

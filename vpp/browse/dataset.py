@@ -35,7 +35,7 @@ _ALL_COUNTS = f"from ({' union all '.join(_COUNTS.format(product=product) for pr
 _SHARED = "dataset, split, source_episode, caption, status, reason, detail, start_frame, end_frame, shard, members"
 _COLUMNS: dict[Product, str] = {
     "clips": f"clip_id, camera, {_SHARED}",
-    "episodes": f"episode_id, cameras, num_frames, action_dim, {_SHARED}",
+    "episodes": f"episode_id, cameras, {_SHARED}",
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas.errors import DataError
 from schemas.shard import ACTIONS_NPY, CAPTION, METADATA, PROPRIO_NPY, VIDEO
-from vpp.browse.action_plot import action_plots
+from vpp.browse.action_plot import action_plots, no_plot
 from vpp.browse.dataset import Dataset
 from vpp.browse.list_page import member_address
 from vpp.browse.page import page, section
@@ -49,7 +49,7 @@ def _told(dataset: Dataset, row: dict[str, Any]) -> Html:
     charts = []
     for title, name in _PLOTS.items():
         try:
-            charts.append(action_plots(title, members[name]) if name in members else Html())
+            charts.append(action_plots(title, members[name]) if name in members else no_plot(title))
         except DataError as error:
             charts.append(tag("p", str(error), class_="fault"))
     plots = section("Actions", tag("div", *charts, class_="charts"))

@@ -41,12 +41,17 @@ class Guard:
         have an address as its name. With a token, which such a page does not have, any name will do.
         """
         name = _name(headers.get("Host", ""))
-        return bool(self.token) or name in ("localhost", self.host) or _is_address(name)
+        return bool(self.token) or name in ("localhost", self.host.lower()) or _is_address(name)
 
     def is_own_form(self, headers: Mapping[str, str]) -> bool:
-        """Whether a form was sent from a page of this server, as far as the browser tells."""
+        """Whether a form was sent from a page of this server, as far as the browser tells.
+
+        Behind a proxy the host that is asked for may not be the one that the browser knows: then what the browser says
+        of the two, which no page can change, tells.
+        """
         origin = headers.get("Origin")
-        return origin is None or urlsplit(origin).netloc == headers.get("Host")
+        is_same = headers.get("Sec-Fetch-Site") == "same-origin"
+        return origin is None or is_same or urlsplit(origin).netloc == headers.get("Host")
 
 
 def _name(host: str) -> str:

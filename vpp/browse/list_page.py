@@ -8,9 +8,9 @@ from typing import Any
 from schemas.shard import VIDEO, Product
 from vpp.browse.dataset import Dataset, id_column, is_id
 from vpp.browse.filters import Filters
-from vpp.browse.page import address, page, section
+from vpp.browse.page import address, page, section, short
 from vpp.browse.snapshot import Snapshot
-from vpp.report.html import Html, tag
+from vpp.report.html import Html, number, tag
 
 
 def list_page(product: Product) -> Callable[[Snapshot, Mapping[str, str]], str]:
@@ -73,11 +73,12 @@ def _input(name: str, label: str, value: str) -> Html:
 
 def _card(dataset: Dataset, product: Product, row: Mapping[str, Any]) -> Html:
     data, identity = dataset.run.path, row[id_column(product)]
-    caption = row["caption"] or "without a caption"
+    caption = short(row["caption"] or "without a caption")
     if is_id(identity):
         caption = tag("a", caption, href=address(f"/{product[:-1]}", data=data, id=identity))
     camera = row.get("camera") or ", ".join(row.get("cameras") or ())
-    place = f"{row['dataset']}, {camera}, frames {row['start_frame']} to {row['end_frame']} of {row['source_episode']}"
+    frames = f"frames {number(row['start_frame'])} to {number(row['end_frame'])}"
+    place = f"{row['dataset']}, {camera or '-'}, {frames} of {number(row['source_episode'])}"
     member = first_video(row)
     if row["status"] == "written" and member and is_id(identity):
         source = member_address(data, product, identity, member)

@@ -10,6 +10,8 @@ from schemas.errors import UsageError
 from vpp.browse.dataset import Dataset
 from vpp.browse.page import address, page, section
 from vpp.browse.snapshot import Snapshot
+from vpp.report.damage import naming_damage
+from vpp.report.evaluation_section import Evaluation
 from vpp.report.find_runs import Run
 from vpp.report.html import Html, inside, number, table, tag
 
@@ -97,8 +99,16 @@ def _result(snapshot: Snapshot, run: Run) -> str:
     if run.kind != "evaluation":
         return ""
     try:
-        evaluation = snapshot.evaluation(run)
+        with naming_damage(run.url):
+            return _told(snapshot.evaluation(run))
     except UsageError as error:
         return str(error)
-    mean = evaluation.summary.get("mean")
-    return f"{evaluation.who}: {'has not ended' if mean is None else f'{100 * mean:.0f} % solved'}"
+
+
+def _told(evaluation: Evaluation) -> str:
+    summary = evaluation.summary
+    if summary.get("mean") is None:
+        return f"{evaluation.who}: has not ended"
+    if "chains" in summary:
+        return f"{evaluation.who}: {summary['chains']['average_length']['mean']:.2f} tasks in a row"
+    return f"{evaluation.who}: {100 * summary['mean']:.0f} % solved"

@@ -9,6 +9,8 @@ from vpp.browse.snapshot import Snapshot
 from vpp.report.html import Html, inside, tag
 from vpp.report.style import STYLE
 
+_MOST_CHARACTERS = 300
+
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; media-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
@@ -56,7 +58,7 @@ def page(snapshot: Snapshot, title: str, *content: object, data: str | None = No
         action="/again",
     )
     top = tag("header", tag("b", snapshot.name), tag("nav", *links), again, class_="top")
-    return document(f"{title} · {snapshot.name}", top, tag("h1", title), *content)
+    return document(f"{short(title)} · {snapshot.name}", top, tag("h1", short(title)), *content)
 
 
 def document(title: str, *content: object) -> str:
@@ -70,6 +72,15 @@ def document(title: str, *content: object) -> str:
     )
     body = tag("body", tag("main", *content))
     return f"<!doctype html>\n{tag('html', tag('head', head), body, lang='en')}\n"
+
+
+def short(text: str) -> str:
+    """A text as it stands in a list or a heading: a caption can have any length.
+
+    >>> len(short("x" * 1000))
+    301
+    """
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"
 
 
 def address(path: str, **values: str | Iterable[str] | None) -> str:

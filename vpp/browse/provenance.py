@@ -36,8 +36,11 @@ def facts(data: str, product: Product, row: Mapping[str, Any]) -> Html:
         for name in ("clips", "episodes")
     )
     camera = row.get("camera") or ", ".join(row.get("cameras") or ())
-    told = f"{dataset} · {row['split']} · {camera} · frames {number(row['start_frame'])} to {number(row['end_frame'])}"
-    return tag("p", f"{told} of {episode}: its ", next(links), " and ", next(links), class_="faint")
+    frames = f"frames {number(row['start_frame'])} to {number(row['end_frame'])}"
+    told = f"{dataset} · {number(row['split'])} · {camera or '-'} · {frames} of {episode or '-'}"
+    if not episode:
+        return tag("p", told, class_="faint")
+    return tag("p", f"{told}: its ", next(links), " and ", next(links), class_="faint")
 
 
 def turned_away(row: Mapping[str, Any]) -> Html:

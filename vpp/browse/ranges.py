@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 
 from aiohttp import web
 
 from vpp.browse.dataset import read_range
+
+_log = logging.getLogger(__name__)
 
 PIECE_BYTES = 4 << 20
 """What is held in memory and asked of the store at a time: more than a clip has."""
@@ -26,7 +29,8 @@ async def send_range(
         headers: `Content-Type` and others.
 
     Raises:
-        DataError: If the file is missing or ends before; then nothing was sent unless many pieces were.
+        DataError: If the file is missing or ends before. Behind the first piece the connection is cut instead, since
+            a page that tells it would be taken for more of the file.
     """
     size = end - start
     part = wanted(request, size)
@@ -39,12 +43,17 @@ async def send_range(
     response = web.StreamResponse(status=206 if part else 200, headers=shown)
     at, stop = start + first, start + last
     piece = await asyncio.to_thread(read_range, url, at, min(at + PIECE_BYTES, stop))
-    await response.prepare(request)
-    while piece:
-        await response.write(piece)
-        at += len(piece)
-        piece = await asyncio.to_thread(read_range, url, at, min(at + PIECE_BYTES, stop))
-    await response.write_eof()
+    try:
+        await response.prepare(request)
+        while piece:
+            await response.write(piece)
+            at += len(piece)
+            piece = await asyncio.to_thread(read_range, url, at, min(at + PIECE_BYTES, stop))
+        await response.write_eof()
+    except Exception as error:
+        if request.transport is not None and not request.transport.is_closing():  # else whoever asked is gone
+            _log.warning("%s: %s: %s", request.path, type(error).__name__, error)
+            request.transport.abort()
     return response
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from schemas.errors import UsageError
 from vpp.browse.not_there import NotThere
-from vpp.browse.page import page, section
+from vpp.browse.page import page, section, short
 from vpp.browse.snapshot import Snapshot
 from vpp.report.damage import naming_damage
 from vpp.report.evaluation_section import evaluations_part
@@ -19,7 +19,6 @@ from vpp.report.run_curves import TrainingLog
 from vpp.report.training_section import training_part
 
 _MOST = 6  # as many as there are colours
-_MOST_CHARACTERS = 300
 _HELD_OUT: dict[Kind, tuple[str, str]] = {
     "stage1": ("Held-out PSNR, in dB", "val/psnr"),
     "stage2": ("Squared error of held-out actions", "val/action_mse"),
@@ -83,7 +82,7 @@ def _settings(runs: Sequence[Run]) -> Html:
     flat = [dict(_leaves("", run.record)) for run in runs]
     names = sorted({name for values in flat for name in values})
     shown = [name for name in names if len(runs) == 1 or len({values.get(name) for values in flat}) > 1]
-    lines = [[name, *(values.get(name) for values in flat)] for name in shown]
+    lines = [[name, *(short(values[name]) if name in values else None for values in flat)] for name in shown]
     title = "Settings" if len(runs) == 1 else "Settings that differ"
     whole = table(["setting", *(run.name for run in runs)], lines) if lines else tag("p", "None.")
     return section(title, inside(whole))
@@ -99,5 +98,4 @@ def _leaves(prefix: str, value: Any) -> list[tuple[str, str]]:
         return [
             leaf for name, inner in value.items() for leaf in _leaves(f"{prefix}.{name}" if prefix else name, inner)
         ]
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return [(prefix, text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…")]
+    return [(prefix, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))]

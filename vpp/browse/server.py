@@ -95,8 +95,6 @@ class BrowseServer:
             return _wrong(404, str(error))
         except VPPError as error:
             return _wrong(422, str(error))
-        except ConnectionResetError:  # whoever asked is gone
-            raise
         except Exception as error:  # a page's fault ends that page alone
             if is_passing_fault(error):
                 _log.warning("%s: %s: %s", request.path, type(error).__name__, error)
@@ -140,8 +138,11 @@ class BrowseServer:
         product = next((one for one in PRODUCTS if one == query.get("product")), None)
         if product is None:
             raise NotThere(f"expected clips or episodes, found {query.get('product', '')!r:.100}")
-        dataset = self._snapshot.dataset(query.get("data"))
-        url, start, end = await asyncio.to_thread(dataset.locate, product, query.get("id", ""), name)
+
+        def locate() -> tuple[str, int, int]:
+            return self._snapshot.dataset(query.get("data")).locate(product, query.get("id", ""), name)
+
+        url, start, end = await asyncio.to_thread(locate)
         headers = {**_KEEP, "Content-Type": _MEDIA.get(name.rsplit(".", 1)[-1], "application/octet-stream")}
         if headers["Content-Type"] not in _MEDIA.values():
             headers["Content-Disposition"] = "attachment"

@@ -30,6 +30,7 @@ class Snapshot:
         self.began = datetime.now(UTC)
         self._access = access
         self._lock = threading.RLock()
+        self._log_lock = threading.RLock()  # of its own: while a long log is read, other pages are shown
         self._logs: dict[str, TrainingLog] = {}
         self._evaluations: dict[str, Evaluation] = {}
 
@@ -91,14 +92,14 @@ class Snapshot:
 
     def log(self, run: Run) -> TrainingLog:
         """What a training has logged."""
-        with self._lock:
+        with self._log_lock:
             if run.path not in self._logs:
                 self._logs[run.path] = read_training_log(run.url)
             return self._logs[run.path]
 
     def evaluation(self, run: Run) -> Evaluation:
         """An evaluation's rates and films."""
-        with self._lock:
+        with self._log_lock:
             if run.path not in self._evaluations:
                 self._evaluations[run.path] = read_evaluation(run)
             return self._evaluations[run.path]

@@ -43,10 +43,16 @@ def export_lerobot(reader: EpisodeReader, output: str, fps: float, settings: Any
         `dataset`, `episodes`, `frames`, `fps`.
 
     Raises:
-        UsageError: If the output holds something else, or videos differ in rate, size or encoder.
+        UsageError: If the output holds something else, or another number of episodes, or videos differ in rate, size or
+            encoder.
     """
     found = _claim(output, to_mapping(settings))
     if found is not None:
+        if found["episodes"] != len(reader):
+            raise UsageError(
+                f"--output {output}: holds an export of {found['episodes']} episodes, found {len(reader)} to export "
+                "now; name another folder"
+            )
         return found
     first = reader.read(0)
     rate = fps or playback_fps(first)
@@ -141,7 +147,8 @@ def _claim(output: str, settings: dict[str, Any]) -> dict[str, Any] | None:
     """
     if exists(join(output, RECORD)):
         record: dict[str, Any] = json.loads(read_bytes(join(output, RECORD)))
-        different = [name for name, value in settings.items() if record["settings"].get(name) != value]
+        asked = {name: value for name, value in settings.items() if name != "output"}  # a folder has many names
+        different = [name for name, value in asked.items() if record["settings"].get(name) != value]
         if different:
             raise UsageError(f"--output {output}: holds an export with another {different[0]}; name another folder")
         if is_complete(output):

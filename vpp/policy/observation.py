@@ -106,5 +106,6 @@ def _tensor(values: Mapping[str, Any], key: str) -> torch.Tensor:
     if isinstance(value, np.ndarray) and value.dtype.kind in "uif":
         return torch.from_numpy(np.ascontiguousarray(value))
     if not isinstance(value, torch.Tensor):
-        raise ObservationError(f"{key}: expected an array or tensor of numbers, found {type(value).__name__}")
+        found = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise ObservationError(f"{key}: expected an array or tensor of numbers, found {found}")
     return value

@@ -88,8 +88,9 @@ def evaluations_part(evaluations: Sequence[Evaluation]) -> Html:
     order = [*tasks, *([ALL] if len(tasks) > 1 else [])]
     by_task = {task: [evaluation.rates.get(task) for evaluation in ended] for task in order}
     lines = [
-        [evaluation.who, evaluation.run.name, evaluation.summary.get("num_episodes"), _percent(evaluation.summary),
-         evaluation.run.record.get("max_steps"), evaluation.summary.get("num_not_run")]
+        [evaluation.who, evaluation.run.name, evaluation.summary.get("num_episodes"),
+         _percent(evaluation.summary.get("mean")), evaluation.run.record.get("max_steps"),
+         evaluation.summary.get("num_not_run")]
         for evaluation in evaluations
     ]  # fmt: skip
     head = ["who acts", "folder", "episodes", "mean over tasks, %", "steps at most", "could not be run"]
@@ -100,11 +101,28 @@ def evaluations_part(evaluations: Sequence[Evaluation]) -> Html:
         tag("div", *charts, class_="charts"),
         tag("p", "A bar holds the true rate with 95 % confidence: the more episodes, the shorter.", class_="faint"),
         table(head, lines),
+        _chains(ended),
         *(tag("p", f"{one.run.name} has not ended: the same command continues.", class_="missing")
           for one in evaluations if not one.summary),
         _unlike(ended),
         *(_films(one) for one in evaluations if one.filmed),
     )  # fmt: skip
+
+
+def _chains(evaluations: Sequence[Evaluation]) -> Html:
+    """What CALVIN's results are published as: how often 1 to 5 tasks in a row were solved, and how many on average."""
+    found = [(one, one.summary["chains"]) for one in evaluations if "chains" in one.summary]
+    if not found:
+        return Html()
+    lengths = list(found[0][1]["success_after"])
+    lines = [
+        [one.who, one.run.name,
+         *(_percent(chains["success_after"][length]["rate"]) for length in lengths),
+         chains["average_length"]["mean"]]
+        for one, chains in found
+    ]  # fmt: skip
+    head = ["who acts", "folder", *(f"{length} in a row, %" for length in lengths), "average in a row"]
+    return table(head, lines)
 
 
 def _films(evaluation: Evaluation) -> Html:
@@ -130,9 +148,8 @@ def _unlike(evaluations: Sequence[Evaluation]) -> Html:
     return tag("p", told, class_="note") if unlike else Html()
 
 
-def _percent(summary: dict[str, Any]) -> float | None:
-    mean = summary.get("mean")
-    return None if mean is None else 100 * mean
+def _percent(rate: float | None) -> float | None:
+    return None if rate is None else 100 * rate
 
 
 def _rates(values: dict[str, Any]) -> dict[str, Rate]:

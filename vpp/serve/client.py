@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 from websockets.frames import CloseCode
 from websockets.sync.client import ClientConnection, connect
 
@@ -21,6 +21,7 @@ from vpp.serve.protocol import InvalidRequest, ServerError, error_from_text, pac
 
 _MAX_ANSWER_BYTES = 64 * 2**20
 _TRY_AGAIN_S = 0.5
+_NOT_YET = (502, 503, 504)  # what a proxy says for a server that does not listen
 
 
 class ServerGone(ServerError):
@@ -32,7 +33,7 @@ class PolicyClient:
 
     Args:
         host: Name or address, or a URL that begins with ws:// or wss://.
-        port: Port; None where the URL tells it.
+        port: Port; by default 8000, and behind a URL what it tells.
         token: The server's, if it wants one.
         wait_s: So long is waited for a server that does not listen yet.
         timeout_s: So long is waited for an answer.
@@ -45,12 +46,12 @@ class PolicyClient:
     def __init__(
         self,
         host: str = "127.0.0.1",
-        port: int | None = 8000,
+        port: int | None = None,
         token: str = "",
         wait_s: float = 60.0,
         timeout_s: float = 60.0,
     ) -> None:
-        self.url = (host if "://" in host else f"ws://{host}") + ("" if port is None else f":{port}")
+        self.url = _url(host, port)
         self._timeout_s = timeout_s
         self._chunk = 0
         self._resources = ExitStack()
@@ -75,7 +76,7 @@ class PolicyClient:
             InvalidRequest: If the observation is not what the policy takes.
             ServerBusy: If too many wait; ask again with what the robot then sees.
             PolicyFailed: If the policy could not answer.
-            ServerGone: If the connection is lost.
+            ServerGone: If the connection is lost, as it is once a call was interrupted.
         """
         message = pack({"chunk": self._chunk, **observation})
         try:
@@ -109,12 +110,15 @@ class PolicyClient:
             try:
                 connecting = connect(self.url, compression=None, max_size=_MAX_ANSWER_BYTES, additional_headers=headers)
                 return self._resources.enter_context(connecting)
-            except InvalidStatus as error:
-                body = (error.response.body or b"").decode(errors="replace").strip()
-                raise UsageError(f"{self.url}: HTTP {error.response.status_code}: {body}") from error
-            except OSError as error:  # nobody listens yet
+            except (OSError, InvalidMessage, InvalidStatus) as error:  # nobody listens yet, here or behind a proxy
+                found = str(error)
+                if isinstance(error, InvalidStatus):
+                    status, body = error.response.status_code, error.response.body or b""
+                    found = f"HTTP {status}: {body.decode(errors='replace').strip()}"
+                    if status not in _NOT_YET:
+                        raise UsageError(f"{self.url}: {found}") from error
                 if time.monotonic() >= deadline:
-                    raise ServerGone(f"{self.url}: expected a policy server, found none: {error}") from error
+                    raise ServerGone(f"{self.url}: expected a policy server, found none: {found}") from error
                 time.sleep(_TRY_AGAIN_S)
 
     def _receive(self) -> bytes:
@@ -125,6 +129,9 @@ class PolicyClient:
             raise ServerGone(f"{self.url}: expected an answer within {self._timeout_s:g} s, found none") from error
         except ConnectionClosed as error:
             raise self._gone(error) from error
+        except BaseException:  # Ctrl-C in a notebook, an alarm: likewise
+            self.close()
+            raise
         if isinstance(answer, str):
             raise error_from_text(answer)
         return answer
@@ -168,3 +175,15 @@ class ActionChunkBroker:
         """Begins an episode: forgets the actions that are left."""
         self._next = len(self._chunk)
         self._client.reset()
+
+
+def _url(host: str, port: int | None) -> str:
+    """Where to connect to.
+
+    >>> _url("10.0.0.7", None), _url("::1", 80), _url("wss://robots.example/vpp", None), _url("ws://a", 80)
+    ('ws://10.0.0.7:8000', 'ws://[::1]:80', 'wss://robots.example/vpp', 'ws://a:80')
+    """
+    if "://" not in host:
+        host = f"ws://[{host}]" if host.count(":") > 1 else f"ws://{host}"
+        port = 8000 if port is None else port
+    return host if port is None else f"{host}:{port}"

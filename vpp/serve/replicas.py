@@ -14,11 +14,10 @@ from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
-import ray
 from ray import serve
 from ray.exceptions import RayActorError
 
-from runtime.ray_cluster import start_ray
+from runtime.ray_cluster import find_cluster, start_ray
 from schemas.errors import UsageError
 from vpp.serve.request import ChunkRequest
 from vpp.serve.served_policy import ServedPolicy
@@ -56,17 +55,20 @@ def start_replicas(
         What answers a batch; how many it answers at a time; whether on GPUs.
 
     Raises:
-        UsageError: If the copies cannot be started.
+        UsageError: If the copies cannot be started, or the cluster can never hold them.
     """
     start_ray()
-    has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
+    cluster = find_cluster()
+    has_gpu = cluster.total("GPU") >= 1
+    needed = {"CPU": 1.0, "GPU": 1.0} if has_gpu else {"CPU": 1.0}
+    cluster.check_holds("copies of the policy", needed, settings.replicas, "lower --replicas")
     serve.start(proxy_location="Disabled")
     name = f"policy-{uuid.uuid4().hex[:8]}"
     resources.callback(serve.delete, name)
     deployment: Any = serve.deployment(PolicyReplica).options(
         num_replicas=settings.replicas,
         max_ongoing_requests=settings.num_at_once,
-        ray_actor_options={"num_gpus": 1 if has_gpu else 0, "num_cpus": 1},
+        ray_actor_options={"num_gpus": needed.get("GPU", 0.0), "num_cpus": needed["CPU"]},
     )
     try:
         handle = serve.run(deployment.bind(settings), name=name, route_prefix=None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -13,6 +12,7 @@ from contextlib import ExitStack
 import numpy as np
 import torch
 
+from runtime.stop_signals import stop_event
 from schemas.errors import UsageError
 from vpp.policy.batch_queue import BatchQueue
 from vpp.policy.policy_folder import read_config
@@ -55,12 +55,13 @@ def serve(settings: ServeSettings, when_ready: Callable[[str], None] = _log.info
 
 
 async def _run(server: PolicyServer, settings: ServeSettings, when_ready: Callable[[str], None]) -> None:
-    stop = _stop_signals()
+    stop = stop_event()
     try:
         port = await server.start(settings.host, settings.port)
     except OSError as error:
         raise UsageError(f"--host {settings.host} --port {settings.port}: {error.strerror or error}") from error
-    when_ready(f"ready: ws://{settings.host}:{port}")
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    when_ready(f"ready: ws://{host}:{port}")
     await stop.wait()
     _log.info("stopping")
     await server.stop(settings.stop_timeout_s)
@@ -79,17 +80,3 @@ def _load(settings: ServeSettings, resources: ExitStack) -> tuple[Answer, int, b
         return await asyncio.get_running_loop().run_in_executor(threads, policy.chunks, requests)
 
     return answer, settings.num_at_once, torch.cuda.is_available()
-
-
-def _stop_signals() -> asyncio.Event:
-    """Set by SIGTERM and Ctrl-C; a second one has its usual effect. To be called after Ray, which sets handlers too."""
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-
-    def heard() -> None:
-        stop.set()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, heard)
-    return stop

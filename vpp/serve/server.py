@@ -74,6 +74,7 @@ class PolicyServer:
         self._answering: set[ServerConnection] = set()
         queue.gather(gather_s, lambda: len(self._clients))
         self._failures = 0
+        self._failure: BaseException | None = None
         self._server: Server | None = None
         self._is_stopping = False
         self.metrics = Metrics()
@@ -201,13 +202,15 @@ class PolicyServer:
         except QueueFull as error:
             raise ServerBusy(str(error)) from error
         except Exception as error:  # the model's own, of any kind
-            self._failures += 1
-            _log.exception("the policy failed")
+            if error is not self._failure:  # a batch fails once, and all who are in it get the same error
+                self._failure = error
+                self._failures += 1
+                _log.exception("the policy failed")
             raise PolicyFailed(f"the policy failed ({type(error).__name__}); the server's log says why") from error
         finally:
             asked.cancel()
             left.cancel()
-        self._failures = 0
+        self._failures, self._failure = 0, None
         return answered
 
     async def _say_goodbye(self, client: ServerConnection) -> None:

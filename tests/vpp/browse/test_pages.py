@@ -9,9 +9,12 @@ from urllib.parse import quote
 
 import pytest
 from browsed import NUM_MANY, Answer, ask, browsing, clip_id, crawl
-from finished_run import HOSTILE
+from finished_run import HOSTILE, write_training
 from s3 import S3Server
-from small_dataset import write_part
+from small_dataset import write_part, write_shard
+
+from vpp.sim.chain_results import summarise_chains
+from vpp.sim.evaluation_rows import write_json
 
 CLIP = re.compile(r'href="/clip\?data=&amp;id=([0-9a-f]{20})"')
 
@@ -99,6 +102,24 @@ def test_what_was_turned_away_tells_why(site: str) -> None:
     assert ask(f"{site}frames?id={clip_id(5000)}").status == 404
 
 
+def test_what_a_row_does_not_know_is_a_dash_and_a_caption_may_have_any_length(tmp_path: Path) -> None:
+    level = {"status": "rejected", "reason": "unreadable_source", "level": "source"}
+    rows = [{"clip_id": clip_id(1), **level}, {"clip_id": clip_id(2), **level, "caption": "x" * 1_000_000}]
+    write_part(str(tmp_path), "clips", "d", "000000", rows)
+    with browsing(str(tmp_path)) as site:
+        pages = [ask(site + path) for path in ("clips", *(f"clip?id={clip_id(number)}" for number in (1, 2)))]
+    for answer in pages:
+        assert "frames - to - of -" in answer.page.text
+        assert "None" not in answer.page.text
+        assert len(answer.body) < 10_000
+
+
+def test_an_episode_without_actions_says_so(tmp_path: Path) -> None:
+    write_shard(str(tmp_path), "d", "000000", {clip_id(1): ({}, {"txt": b"", "json": b"{}"})}, "episodes")
+    with browsing(str(tmp_path)) as site:
+        assert "Actions: none." in ask(f"{site}episode?id={clip_id(1)}").page.text
+
+
 def test_an_episode_shows_every_camera_and_a_line_for_each_dimension(site: str) -> None:
     page = ask(f"{site}episode?id={clip_id(2000)}").page
     assert page.tags.count("video") == 2
@@ -120,6 +141,28 @@ def test_runs_stand_side_by_side_with_what_differs(site: str) -> None:
     assert both.tags.count("svg") == 2 + 1
     assert "Settings that differ" in both.text
     assert ask(f"{site}runs?run=try&run=try").page.text.count("Settings that differ") == 0
+
+
+def test_settings_that_differ_far_behind_their_beginning_are_told(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_training(tmp_path / name, {"base": "x", "clips": [*range(200), name]})
+    with browsing(str(tmp_path)) as site:
+        page = ask(f"{site}runs?run=one&run=two").page
+    assert "clips[0, 1, 2" in page.text
+    assert "base" not in page.text.partition("Settings that differ")[2]
+
+
+def test_chains_of_calvin_are_told_as_they_are_published(tmp_path: Path) -> None:
+    solved = [(0, 0, True), (0, 1, True), (0, 2, False), (1, 0, False)]
+    rows = [{"number": number, "position": place, "task": "t", "success": success} for number, place, success in solved]
+    summary = {"success": {"t": {"n": 4, "k": 2, "low": 0.1, "high": 0.9}}, "mean": 0.5, **summarise_chains(rows)}
+    write_json(str(tmp_path / "try/evaluation.json"), {"policy": "out/x", "benchmark": "calvin"})
+    write_json(str(tmp_path / "try/summary.json"), summary)
+    with browsing(str(tmp_path)) as site:
+        assert "policy: 1.00 tasks in a row" in ask(site).page.text
+        page = ask(f"{site}runs?run=try").page
+    assert "1 in a row, %2 in a row, %" in page.text
+    assert "policytry50500001" in page.text
 
 
 def test_trainings_of_a_kind_share_a_chart(folder: Path, tmp_path: Path) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+import socket
+import threading
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
+from http.client import IncompleteRead
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from browsed import ask, browsing, clip_id
 
-from vpp.browse import dataset, ranges, server
+from vpp.browse import dataset, ranges, server, snapshot
 from vpp.browse.guard import Guard
 
 VIDEO = f"member?product=clips&id={clip_id(1003)}&name=mp4"
@@ -55,6 +60,52 @@ def test_a_clip_is_one_read_of_its_bytes_and_a_long_file_comes_in_pieces(
     assert ask(site + VIDEO).body == whole
     assert max(reads) == 1000
     assert sum(reads) == len(whole)
+
+
+def test_a_file_that_fails_on_its_way_is_cut_and_no_page_follows_its_bytes(
+    site: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, real = ask(site + VIDEO).body, dataset.read_bytes
+    monkeypatch.setattr(ranges, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(dataset, "read_bytes", lambda url, start, end: real(url, start, end - (end - start < 1000)))
+    with pytest.raises(IncompleteRead) as error:
+        ask(site + VIDEO)
+    assert whole.startswith(error.value.partial)
+
+
+def test_a_player_that_goes_away_is_no_fault(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copytree(folder / "try", tmp_path / "run/try")
+    (tmp_path / "run/try/videos/000001.mp4").write_bytes(bytes(40 << 20))
+    with caplog.at_level(logging.WARNING), browsing(str(tmp_path / "run")) as site:
+        port = urlsplit(site).port
+        with socket.create_connection(("127.0.0.1", port)) as player:
+            player.sendall(b"GET /try/videos/000001.mp4 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert player.recv(1000)
+        assert ask(f"{site}style.css").status == 200
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(("slow", "asked"), [("find_runs", VIDEO), ("read_training_log", "runs?run=first%20%231")])
+def test_what_takes_long_keeps_no_other_page_waiting(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, slow: str, asked: str
+) -> None:
+    began, may_end, real = threading.Event(), threading.Event(), getattr(snapshot, slow)
+
+    def read(url: str) -> object:
+        began.set()
+        may_end.wait(60)
+        return real(url)
+
+    monkeypatch.setattr(snapshot, slow, read)
+    with browsing(str(folder)) as site, ThreadPoolExecutor(2) as visitors:
+        answer = visitors.submit(ask, site + asked)
+        assert began.wait(20)
+        other = visitors.submit(ask, site + ("style.css" if slow == "find_runs" else VIDEO))
+        try:
+            assert other.result(20).status == 200
+        finally:
+            may_end.set()
+        assert answer.result().status == 200
 
 
 def test_every_answer_forbids_scripts_frames_and_other_servers(site: str) -> None:
@@ -142,9 +193,13 @@ def test_without_a_token_a_name_that_a_stranger_can_own_is_refused(site: str) ->
         assert ask(site, {"Host": host}).status in (400, 421), host
     for host in (f"localhost:{port}", "127.0.0.1", f"[::1]:{port}"):
         assert ask(site, {"Host": host}).status == 200, host
+    assert Guard("Robots.example").is_own_name({"Host": f"robots.example:{port}"})
 
 
 def test_a_form_of_another_page_does_not_have_it_read_again(site: str) -> None:
     assert ask(f"{site}again", {"Origin": "http://evil.example"}, b"").status == 403
+    assert ask(f"{site}again", {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}, b"").status == 403
+    proxied = {"Origin": "https://robots.example", "Sec-Fetch-Site": "same-origin"}
+    assert ask(f"{site}again", proxied, b"").status == 200
     assert ask(f"{site}again", {"Origin": site.rstrip("/")}, b"").status == 200
     assert ask(f"{site}again").status == 404

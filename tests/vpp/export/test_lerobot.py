@@ -76,8 +76,17 @@ def test_an_export_that_was_cut_begins_anew_and_ends_the_same(data: str, tmp_pat
     assert export(settings) == result
     assert files(tmp_path / "out") == whole
     assert export(settings) == result  # found
+    assert export(ExportSettings(data=data, output=f"{tmp_path}/out/")) == result
     with pytest.raises(UsageError, match="another cameras"):
         export(ExportSettings(data=data, output=str(tmp_path / "out"), cameras=("wrist",)))
+
+
+def test_an_export_of_fewer_episodes_than_there_are_now_is_not_taken_for_all(data: str, tmp_path: Path) -> None:
+    settings = ExportSettings(data=data, output=str(tmp_path / "out"))
+    export(settings)
+    write_stored_episodes(data, lengths=(*LENGTHS, 5))
+    with pytest.raises(UsageError, match="holds an export of 3 episodes, found 4 to export now"):
+        export(settings)
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(data: str, tmp_path: Path) -> None:

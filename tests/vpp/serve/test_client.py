@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -92,6 +93,27 @@ def test_an_answer_that_does_not_come_ends_the_connection() -> None:
             client.infer(observation())
 
 
+def test_an_answer_to_a_question_that_was_interrupted_is_not_taken_for_the_next() -> None:
+    with (
+        serving(StandIn(may_answer_at_first=False)) as running,
+        PolicyClient(port=running.port, timeout_s=20.0) as client,
+    ):
+        this = threading.get_ident()
+
+        def interrupt() -> None:
+            running.wait_until(lambda: len(running.model.batches) == 1)
+            signal.pthread_kill(this, signal.SIGINT)
+
+        interrupting = threading.Thread(target=interrupt)
+        interrupting.start()
+        with pytest.raises(KeyboardInterrupt):
+            client.infer(observation(1))
+        interrupting.join()
+        running.call(running.model.may_answer.set)
+        with pytest.raises(ServerGone, match="the connection is lost"):
+            client.infer(observation(2))
+
+
 def test_it_waits_for_a_server_that_does_not_listen_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vpp.serve.client._TRY_AGAIN_S", 0.01)
     with socket.socket() as probe:
@@ -108,9 +130,32 @@ def test_it_waits_for_a_server_that_does_not_listen_yet(monkeypatch: pytest.Monk
         found[0].close()
 
 
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"])
+def test_a_proxy_whose_server_does_not_listen_yet_is_waited_for(monkeypatch: pytest.MonkeyPatch, says: bytes) -> None:
+    """Docker's proxy lets in and hangs up; others say 502."""
+    monkeypatch.setattr("vpp.serve.client._TRY_AGAIN_S", 0.01)
+    tries = []
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+
+        def refuse() -> None:
+            for _ in range(2):
+                connection, _address = proxy.accept()
+                with connection:
+                    tries.append(connection.recv(4096))
+                    connection.sendall(says)
+            proxy.close()
+
+        refusing = threading.Thread(target=refuse)
+        refusing.start()
+        with pytest.raises(ServerGone, match="expected a policy server, found none"):
+            PolicyClient("127.0.0.1", proxy.getsockname()[1], wait_s=1.0)
+        refusing.join()
+    assert len(tries) == 2
+
+
 def test_a_wrong_token_is_told_at_once() -> None:
     with (
         serving(StandIn(), token="token") as running,
         pytest.raises(UsageError, match="HTTP 401: expected the header"),
     ):
-        PolicyClient(f"ws://127.0.0.1:{running.port}", port=None, token="other")
+        PolicyClient(f"ws://127.0.0.1:{running.port}", token="other")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ import pytest
 from running import free_port, start
 from tiny_policy import SEEN, write_policy
 
+from runtime.resources import Cluster, Nodes
+from schemas.errors import UsageError
 from vpp.policy.policy import VideoPredictionPolicy
 from vpp.serve.client import PolicyClient
+from vpp.serve.settings import ServeSettings
 
-pytestmark = pytest.mark.slow
 pytest.importorskip("starlette", reason="`make` installs ray[serve]")
 
 NUM_ROBOTS, NUM_CHUNKS = 4, 10
@@ -52,6 +55,18 @@ def copies(job: subprocess.Popen[str]) -> list[psutil.Process]:
     ]
 
 
+@pytest.mark.parametrize("gpus", [0, 2])
+def test_more_copies_than_the_cluster_can_ever_hold_are_refused(monkeypatch: pytest.MonkeyPatch, gpus: int) -> None:
+    from vpp.serve import replicas
+
+    cluster = Cluster(Nodes({"CPU": 3.0, "GPU": float(gpus)}))
+    monkeypatch.setattr(replicas, "start_ray", lambda: None)
+    monkeypatch.setattr(replicas, "find_cluster", lambda: cluster)
+    with pytest.raises(UsageError, match=f"hold 4 x .*found room for {gpus or 3}.*lower --replicas"):
+        replicas.start_replicas(ServeSettings(replicas=4), ExitStack())
+
+
+@pytest.mark.slow
 def test_the_death_of_a_copy_costs_no_answer(
     job: subprocess.Popen[str], policy: str, port: int, tmp_path: Path
 ) -> None:

@@ -49,6 +49,7 @@ def test_openpis_prompt_a_batch_of_one_pictures_as_numbers_and_a_chunks_number_a
         ({FRONT: np.zeros((0, 3, SIZE, SIZE))}, f"{FRONT}: expected"),
         ({FRONT: np.float32(1)}, "found float32"),
         ({FRONT: "picture"}, f"{FRONT}: expected an array or tensor of numbers, found str"),
+        ({FRONT: np.zeros(3, bool)}, f"{FRONT}: expected an array or tensor of numbers, found an array of bool"),
         (
             {FRONT: np.zeros((2, SIZE, SIZE, 3), np.uint8)},
             "as many pictures of every camera, found 2 of front, 1 of wrist",

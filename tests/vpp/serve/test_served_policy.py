@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from served import serving
 from tiny_policy import NUM_ACTIONS, write_policy
 
 from vpp.policy.policy import VideoPredictionPolicy
 from vpp.serve.client import ActionChunkBroker, PolicyClient
 from vpp.serve.request import ChunkRequest, check_request
-from vpp.serve.served_policy import ServedPolicy
+from vpp.serve.served_policy import ServedPolicy, compiled_sizes
 from vpp.serve.settings import ServeSettings
 
 NUM_ROBOTS, NUM_CHUNKS = 4, 2
@@ -71,6 +73,26 @@ def test_a_batch_gives_each_its_own_up_to_rounding(policy: VideoPredictionPolicy
     requests = [check_request(seen(robot), policy.config, 0) for robot in range(3)]
     for robot, chunk in enumerate(ServedPolicy(policy).chunks(requests)):
         np.testing.assert_allclose(chunk, local_chunks(policy, robot)[0], atol=1e-4)
+
+
+def test_batches_on_a_gpu_have_few_sizes_since_each_is_compiled(
+    policy: VideoPredictionPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [check_request(seen(robot), policy.config, 0) for robot in range(3)]
+    sizes, real = [], policy.predict_action_chunk
+
+    def predict(observation: Mapping[str, Any], noise: torch.Tensor | None = None) -> torch.Tensor:
+        sizes.append(len(observation["task"]))
+        return real(observation, noise)
+
+    monkeypatch.setattr(policy, "predict_action_chunk", predict)
+    served = ServedPolicy(policy, compiled_sizes(5))
+    for count in (3, 1, 2):
+        answers = served.chunks(requests[:count])
+        assert len(answers) == count
+        for robot, chunk in enumerate(answers):
+            np.testing.assert_allclose(chunk, real(seen(robot), noise=policy.chunk_noise(0)[None])[0], atol=1e-4)
+    assert sizes == [4, 1, 2]
 
 
 def test_a_runs_folder_is_as_good_as_the_policys(url: str) -> None:

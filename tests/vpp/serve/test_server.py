@@ -275,6 +275,25 @@ def test_a_policy_that_fails_is_told_without_its_secrets_and_in_healthz() -> Non
         assert outcome(running, "failed") == 3
 
 
+def test_a_batch_that_fails_is_one_failure(caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        serving(StandIn(failing=True, may_answer_at_first=False)) as running,
+        ThreadPoolExecutor(5) as robots,
+        contextlib.ExitStack() as clients,
+    ):
+        asking = [clients.enter_context(client(running)) for _ in range(5)]
+        first = robots.submit(asking[0].infer, observation(0))
+        running.wait_until(lambda: len(running.model.batches) == 1)
+        others = [robots.submit(asking[robot].infer, observation(robot)) for robot in range(1, 5)]
+        running.wait_until(lambda: running.server._queue.num_waiting == 4)
+        running.call(running.model.may_answer.set)
+        for answer in (first, *others):
+            assert isinstance(answer.exception(), PolicyFailed)
+        assert get(running, "/healthz") == (200, "OK\n")
+        assert outcome(running, "failed") == 5
+        assert [record.message for record in caplog.records].count("the policy failed") == 2
+
+
 def test_a_server_that_stops_answers_what_was_asked_and_says_goodbye() -> None:
     with serving(StandIn(may_answer_at_first=False), batch_size=1) as running, ThreadPoolExecutor(3) as robots:
         idle, *asking = (client(running) for _ in range(3))

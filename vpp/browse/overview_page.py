@@ -107,8 +107,10 @@ def _result(snapshot: Snapshot, run: Run) -> str:
 
 def _told(evaluation: Evaluation) -> str:
     summary = evaluation.summary
-    if summary.get("mean") is None:
+    if not summary:
         return f"{evaluation.who}: has not ended"
+    if summary.get("mean") is None:
+        return f"{evaluation.who}: no episode could be run"
     if "chains" in summary:
         return f"{evaluation.who}: {summary['chains']['average_length']['mean']:.2f} tasks in a row"
     return f"{evaluation.who}: {100 * summary['mean']:.0f} % solved"

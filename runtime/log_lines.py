@@ -89,6 +89,11 @@ class _LoggedBar(tqdm):  # type: ignore[misc]
         _BAR_LOG.info("%s: %s %s", fields["stage"], done, self.unit.strip(), extra={"fields": fields})
         return True
 
+    @classmethod
+    def write(cls, s: str, *_: Any, **__: Any) -> None:
+        """Logs what is to stand beside the bar."""
+        _BAR_LOG.info("%s", s)
+
 
 def progress_bar(name: str, total: int | None, unit: str, initial: int = 0) -> Any:
     """A progress bar: drawn on a terminal, in a log file a line every ten seconds.

@@ -62,6 +62,20 @@ class Cluster:
 
         return amount([self.head]) + max(amount(self.workers), amount(self.to_come))
 
+    def plain_cpus(self) -> int:
+        """The most CPUs of nodes without GPUs: work on CPUs should start no node with some. All, where each has some.
+
+        >>> Cluster(Nodes({}), (), (Nodes({"CPU": 8}, 16), Nodes({"CPU": 96, "GPU": 8}))).plain_cpus()
+        128
+        """
+
+        def without_gpus(nodes: Sequence[Nodes]) -> tuple[Nodes, ...]:
+            return tuple(each for each in nodes if not each.resources.get("GPU"))
+
+        head = self.head if without_gpus([self.head]) else Nodes({})
+        plain = Cluster(head, without_gpus(self.workers), without_gpus(self.to_come)).total("CPU")
+        return int(plain or self.total("CPU"))
+
     def even_share(self, resource: str, number: int) -> int:
         """The most of a resource, in whole units, that so many can have at the same time, each on one node; at least 1.
 

@@ -24,6 +24,7 @@ def main():
     with progress_bar("make shards", 3, "shard") as bar:
         bar.update(3)
         bar.set_postfix_str("2 written")
+        bar.write("step 3: val/loss 0.5")
     print("1 shard")
     if sys.argv[1] == "mistake":
         raise UsageError("expected x, found y")
@@ -58,6 +59,7 @@ def test_every_line_is_an_object_with_the_same_names(tmp_path: Path, ending: str
     assert by_message["stuck"]["level"] == "WARNING"
     bar = by_message["make shards: 3 of 3 shard"]["fields"]
     assert (bar["stage"], bar["n"], bar["total"], bar["postfix"]) == ("make shards", 3, 3, "2 written")
+    assert by_message["step 3: val/loss 0.5"]["level"] == "INFO"
     assert any("old" in message for message in by_message)
     if ending == "mistake":
         assert by_message["error: expected x, found y"]["level"] == "ERROR"

@@ -68,3 +68,10 @@ def test_no_variable_is_no_node() -> None:
 def test_a_variable_that_is_no_list_of_nodes_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="VPP_NODE_TYPES: expected a list such as"):
         parse_node_types(text)
+
+
+def test_work_on_cpus_counts_no_node_with_gpus_unless_all_have_some() -> None:
+    gpu_node = Nodes({"CPU": 96, "GPU": 8})
+    assert Cluster(HEAD, (), TO_COME).plain_cpus() == 16 * 8
+    assert Cluster(gpu_node, (CPU_NODE, gpu_node)).plain_cpus() == 8
+    assert Cluster(gpu_node).plain_cpus() == 96

@@ -45,7 +45,6 @@ COLLECTION = "meta/collection.json"
 """What was asked for, and how many episodes each task attempted, solved and failed."""
 
 _MAX_EPISODES_PER_RAY_TASK = 8  # shares the making of an environment, about as long as an episode
-_MAX_RAY_TASKS_WAITING = 1000
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,8 @@ class CollectSettings:
         action_noise: Standard deviation of Gaussian noise added to the actions that are executed, in [-1, 1]; those
             that are recorded are the expert's own.
         seed: Decides where objects and goals lie in every episode, and the noise.
-        num_workers: Episodes recorded at the same time, one CPU each; 0 for as many as there are CPUs.
+        num_workers: Episodes recorded at the same time, one CPU each; 0 for as many as there are CPUs on nodes
+            without GPUs.
     """
 
     output: str = ""
@@ -172,16 +172,15 @@ def _record_with_ray(settings: CollectSettings, missing: list[tuple[str, int]]) 
     start_ray()
     cluster = find_cluster()
     cluster.check_holds("recordings", {"CPU": 1}, 1, "start Ray with --num-cpus")
-    num_workers = settings.num_workers or int(cluster.total("CPU"))
+    num_workers = settings.num_workers or cluster.plain_cpus()
     size = max(1, min(_MAX_EPISODES_PER_RAY_TASK, len(missing) // (2 * num_workers)))
     batches = _batches(missing, size)
-    limit = settings.num_workers or _MAX_RAY_TASKS_WAITING
     remote = ray.remote(num_cpus=1, max_retries=3)(record_episodes)
     running: set[Any] = set()
     with progress_bar("record", len(missing), "episode") as bar:
         for task, numbers in batches:
             running.add(remote.remote(settings, task, numbers))
-            if len(running) >= limit:
+            if len(running) >= num_workers:
                 running = _wait(running, bar)
         while running:
             running = _wait(running, bar)

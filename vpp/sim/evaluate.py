@@ -87,9 +87,11 @@ def _has_gpu(cluster: Cluster) -> bool:
     return cluster.total("GPU") >= 1
 
 
-def _environments(settings: EvaluateSettings, cluster: Cluster, num_missing: int) -> tuple[int, float]:
+def _environments(request: Request, cluster: Cluster, num_missing: int) -> tuple[int, float]:
     """How many environments run at the same time, and the part of a CPU that each takes."""
-    num_cpus = int(cluster.total("CPU"))
+    settings = request.settings
+    # A policy on a GPU has its node anyway; for experts none is started.
+    num_cpus = int(cluster.total("CPU")) if request.needs_model else cluster.plain_cpus()
     number = min(settings.num_environments or max(1, num_cpus), num_missing)
     share = 1 / -(-number // num_cpus) if num_cpus else 1.0  # more than there are CPUs share them, on any node
     share = int(share * 1000) / 1000
@@ -102,7 +104,7 @@ def _run(
 ) -> None:
     """Runs episodes, each begun again where its environment crashed, and writes down those that could not be run."""
     settings = request.settings
-    num_environments, share = _environments(settings, cluster, len(missing))
+    num_environments, share = _environments(request, cluster, len(missing))
     meter = ray_meter(settings.output)
     watchdog.progress("load the policy")
     policy = _start_policy(request, _has_gpu(cluster)) if request.needs_model else None

@@ -70,7 +70,8 @@ class EvaluateSettings:
     text_encoder: str = ""
     """Likewise, CLIP's text model."""
     num_environments: int = 0
-    """Episodes run at the same time, one CPU each; 0 for as many as there are CPUs. Changes no result."""
+    """Episodes run at the same time, one CPU each; 0 for as many as there are CPUs, without a policy only on nodes
+    without GPUs. Changes no result."""
     policy_batch: int = 0
     """Observations that the policy answers at a time; a batch that is not full is filled up, since the last bits of an
     answer depend on the size of its batch. 0: 1 on a CPU and 16 on a GPU."""

@@ -151,6 +151,12 @@ def ablate(
     variants = dict(vary(settings.stage2, variant) for variant in settings.variants)
     if len(variants) != len(settings.variants):
         raise UsageError(f"--variants: expected different names, found {', '.join(settings.variants)}")
+    unjudged = [name for name, of_variant in variants.items() if not of_variant.train.validate_every]
+    if unjudged:
+        raise UsageError(
+            "--stage2.train.validate-every: expected more than 0, since variants are compared by their validation, "
+            f"found 0 in {', '.join(unjudged)}"
+        )
     shared = settings.stage2.feature_folder or ("" if "://" in settings.output else join(settings.output, "features"))
     rows = []
     for name, of_variant in variants.items():

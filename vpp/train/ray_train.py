@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import shutil
 import signal
 import tempfile
 import threading
@@ -139,6 +140,7 @@ def run_on_workers(
     options = _scaling(settings)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     go_between = ray.remote(num_cpus=0, max_concurrency=8, scheduling_strategy=here)(_GoBetween).remote()
+    of_ray_train = tempfile.mkdtemp(prefix="vpp-ray-train-")  # which keeps its own notes there
     trainer = ray.train.torch.TorchTrainer(
         _work,
         train_loop_config={"train": train, "go_between": go_between, "num_threads": options["CPU"]},
@@ -149,7 +151,7 @@ def run_on_workers(
         ),
         run_config=ray.train.RunConfig(
             name=f"{stage}-{hashlib.sha256(run_url.encode()).hexdigest()[:8]}",
-            storage_path=tempfile.mkdtemp(prefix="vpp-ray-train-"),
+            storage_path=of_ray_train,
             failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
         ),
         torch_config=ray.train.torch.TorchConfig(timeout_s=settings.timeout_s),
@@ -179,6 +181,8 @@ def run_on_workers(
     except RayError as error:
         reason = str(error).strip().splitlines()[0]
         raise TrainingFailed(f"the driver lost touch with the workers: {type(error).__name__}: {reason}") from error
+    finally:
+        shutil.rmtree(of_ray_train, ignore_errors=True)
     if fault is not None:
         kind, message = fault
         raise UsageError(message) if kind == UsageError.__name__ else TrainingFailed(message)

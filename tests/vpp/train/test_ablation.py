@@ -86,6 +86,13 @@ def test_variants_are_trained_on_the_same_samples_and_compared(tmp_path: Path) -
     doubled = dataclasses.replace(settings, variants=("full", "full"))
     with pytest.raises(UsageError, match="expected different names"):
         ablate(doubled, train_here, evaluate)
+    unjudged = dataclasses.replace(settings.stage2.train, validate_every=0)
+    with pytest.raises(UsageError, match="compared by their validation, found 0 in vae_encoder, narrow"):
+        ablate(
+            dataclasses.replace(settings, stage2=dataclasses.replace(settings.stage2, train=unjudged)),
+            train_here,
+            evaluate,
+        )
 
 
 def test_one_seed_has_no_interval() -> None:

@@ -25,7 +25,7 @@ def clip_page(snapshot: Snapshot, query: Mapping[str, str]) -> str:
             "Frames",
             tag(
                 "div",
-                film(member_address(data, "clips", row["clip_id"], VIDEO), ""),
+                film(member_address(data, "clips", row["clip_id"], VIDEO), "the clip"),
                 tag(
                     "div",
                     tag("img", src=strip, alt="all frames, in reading order", class_="strip"),

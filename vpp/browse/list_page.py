@@ -73,7 +73,7 @@ def _input(name: str, label: str, value: str) -> Html:
 
 def _card(dataset: Dataset, product: Product, row: Mapping[str, Any]) -> Html:
     data, identity = dataset.run.path, row[id_column(product)]
-    caption = short(row["caption"] or "without a caption")
+    name = caption = short(row["caption"] or "without a caption")
     if is_id(identity):
         caption = tag("a", caption, href=address(f"/{product[:-1]}", data=data, id=identity))
     camera = row.get("camera") or ", ".join(row.get("cameras") or ())
@@ -83,8 +83,9 @@ def _card(dataset: Dataset, product: Product, row: Mapping[str, Any]) -> Html:
     if row["status"] == "written" and member and is_id(identity):
         source = member_address(data, product, identity, member)
         seen: Html = tag(
-            "video", src=source, controls=True, muted=True, loop=True, playsinline=True, preload="metadata"
-        )
+            "video", src=source, controls=True, muted=True, loop=True, playsinline=True, preload="metadata",
+            aria_label=name,
+        )  # fmt: skip
     else:
         why = tag("p", f"{row['status']}: {row['reason'] or 'without a reason'}", class_="bad")
         seen = tag("div", why, tag("p", row["detail"] or ""), class_="turned")

@@ -54,7 +54,7 @@ def _dataset(dataset: Dataset) -> Html:
         tag("p", told, class_="note") if stand_ins else Html(),
         table(["dataset", "product", "status", "number", "hours"], lines),
         inside(
-            tag("h4", "Turned away"),
+            tag("h3", "Turned away"),
             table(["dataset", "product", "status", "reason", "number", "example"], turned_away),
         )
         if turned_away

@@ -50,8 +50,7 @@ def count_rows(output: str, datasets: Iterable[str]) -> Counts:
 
 def _count_part(url: str) -> Counter[str]:
     columns = ["status", "reason"]
-    content = read_bytes(url, 0)  # without a start s3fs asks for the size first, a second request
-    table = pq.read_table(pa.BufferReader(content), columns=columns)
+    table = pq.read_table(pa.BufferReader(read_bytes(url)), columns=columns)
     counter: Counter[str] = Counter()
     for row in table.group_by(columns).aggregate([([], "count_all")]).to_pylist():
         counter[row["status"]] += row["count_all"]

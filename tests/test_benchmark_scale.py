@@ -25,12 +25,14 @@ def test_the_page_shows_the_tables_and_the_picture_of_its_script(tmp_path: Path)
 
 @pytest.mark.slow  # four processes
 def test_requests_of_the_plan_the_ledger_and_a_query_are_counted(tmp_path: Path) -> None:
-    sizes = ["--clips", "12000", "--shard-clips", "5", "--only", "dense", "ledger", "query"]
+    sizes = ["--clips", "12000", "--shard-clips", "5", "--only", "dense", "ledger", "query", "index"]
     figures = json.loads(_run("scale.py", "--json", *sizes, cwd=tmp_path).splitlines()[-1])["12000"]
     assert figures["dense_shards"] * 5 >= figures["dense_clips"] >= 12000
     assert figures["dense_plan_put"] == -(-figures["dense_shards"] // 64) + -(-figures["dense_captions"] // 1024) + 1
     assert figures["dense_write_put"] == pytest.approx(2)  # a mean
     assert figures["pending_all_done_list"] == 3 + 2  # pages of 1,000 of 2,400 parts, and a folder that is not there
     assert figures["count_rows_get"] == 2400
+    assert figures["index_get"] == 2400
     assert "count_rows_head" not in figures
+    assert "index_head" not in figures
     assert figures["query_open_get"] + figures["query_first_get"] >= 2400  # opening reads one part

@@ -33,6 +33,11 @@ def test_a_file_reads_back_whole_and_by_range(root: str) -> None:
         assert handle.read() == bytes(range(90, 100))
 
 
+def test_an_empty_file_reads_back_empty(root: str) -> None:
+    storage.write_bytes(f"{root}/empty", b"")
+    assert storage.read_bytes(f"{root}/empty") == b""
+
+
 def test_listings_are_sorted_and_fresh(root: str) -> None:
     assert storage.list_files(root) == []
     assert storage.list_names(root) == []

@@ -18,6 +18,7 @@ import s3fs
 
 _KEYS_A_PAGE = 1000
 _LETTER = {"put_object": "put", "get_object": "get", "head_object": "head", "list_objects_v2": "list"}
+_LETTER |= dict.fromkeys(("create_multipart_upload", "upload_part", "complete_multipart_upload"), "put")  # of one price
 _MODIFIED = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -26,7 +27,7 @@ class Requests:
     """What was asked for since the last `reset`.
 
     Attributes:
-        counts: Requests by kind: `put`, `get`, `head`, `list`.
+        counts: Requests by kind: `put` (each part of a large file too), `get`, `head`, `list`.
         put_bytes: Bytes that were stored.
         got_bytes: Bytes that were read.
     """
@@ -58,6 +59,13 @@ class Bucket:
         """Stores an object."""
         folder, _, name = key.rpartition("/")
         self._folders.setdefault(folder, {})[name] = content if self._keeps(key) else len(content)
+        self._sorted.pop(folder, None)
+
+    def grow(self, key: str, num_bytes: int) -> None:
+        """Makes an object, of which only the size is known, larger."""
+        folder, _, name = key.rpartition("/")
+        of_folder = self._folders.setdefault(folder, {})
+        of_folder[name] = int(of_folder.get(name, 0)) + num_bytes
         self._sorted.pop(folder, None)
 
     def add_same(self, folder: str, names: Iterable[str], contents: Sequence[bytes | int]) -> None:
@@ -147,6 +155,15 @@ class CountedS3(s3fs.S3FileSystem):
             content = asked.get("Body", b"")
             bucket.add(key, content)
             requests.put_bytes += len(content)
+            return {}
+        if method == "create_multipart_upload":
+            bucket.remove(key)
+            return {"UploadId": key}
+        if method == "upload_part":  # of a large file only the size is kept
+            bucket.grow(key, len(asked["Body"]))
+            requests.put_bytes += len(asked["Body"])
+            return {"ETag": ""}
+        if method == "complete_multipart_upload":
             return {}
         if method == "list_objects_v2":
             limit = min(_KEYS_A_PAGE, asked.get("MaxKeys", _KEYS_A_PAGE))

@@ -17,6 +17,7 @@ _ROWS_AT_ONCE = 10_000  # of pipelines/preprocess.py: the next rows wait for the
 _TEXT_BYTES = 128 + 20 * 512 * 2
 _METADATA_BYTES = 750
 _TAR_BLOCK = 512
+_UPLOAD_PART = 50 << 20  # of s3fs
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,14 @@ class Measured:
     """Figures of this project's benchmarks that do not depend on the windows, of one core, in seconds and bytes."""
 
     clip_bytes: float = 60_400  # benchmarks/unit_costs.py --samples: mean of three sources
-    row_s: float = 0.0116  # benchmarks/scale.py: dispatch_driver_ms_a_row
-    count_part_s: float = 0.0021  # count_rows_cpu_s
+    row_s: float = 0.0111  # benchmarks/scale.py: dispatch_driver_ms_a_row
+    count_part_s: float = 0.0016  # count_rows_cpu_s at 100 M
     manifest_clip_bytes: float = 125  # count_rows_got_bytes
-    query_part_s: float = 0.0016  # query_first_cpu_s
+    query_part_s: float = 0.0012  # query_first_cpu_s at 100 M
     query_part_gets: float = 2  # query_first_get
-    query_part_bytes: float = 71e3  # query_first_mb at 1 M clips less that at 60,000
-    index_clip_bytes: float = 80  # vpp/data/clip_index.py
+    query_part_bytes: float = 71e3  # query_first_mb at 10 M clips less that at 1 M
+    query_most_bytes: float = 4.3e9  # query_first_mb at 100 M: DuckDB's limit, 4 GB by default
+    index_clip_bytes: float = 80  # vpp/data/clip_index.py; while it is read 281: index_mb at 10 M
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,11 @@ class Windows:
 # Ego4D: 3.85 M narrations in 3,670 hours (arXiv 2110.07058), taken for 3,000. Open-X: 1 M trajectories
 # (arXiv 2310.08864), one camera each, 2,000 hours at 10 frames a second. Dense windows begin at every 4th frame.
 # Seconds of a clip: benchmarks/preprocess.py, and its ratio to narrations by benchmarks/unit_costs.py. The rest:
-# benchmarks/scale.py, <name>_plan_cpu_s, <name>_plan_put_bytes, and <name>_load_*. Requests for captions: of narrations
-# those of the same captions drawn without a plan, at 1.5 M; of dense windows the bound, one for each caption.
+# benchmarks/scale.py, <name>_plan_cpu_s, <name>_plan_put_bytes, and <name>_load_* with <name>_text_get: of narrations
+# at 4.15 M clips, of dense windows at 100 M, in large shards at 10 M.
 WINDOWS = (
-    Windows("narrations", 3.85e6 * 3000 / 3670 + 1e6, 3.81 / 66.9, 37e-6, 100, {512: 246, 4096: 1283}),
-    Windows("dense", (3000 * 30 + 2000 * 10) * 3600 / 4, 1 / 66.9, 22e-6, 45, {512: 25, 4096: 168}),
+    Windows("narrations", 3.85e6 * 3000 / 3670 + 1e6, 3.88 / 66.9, 32e-6, 100, {512: 222, 4096: 1283}),
+    Windows("dense", (3000 * 30 + 2000 * 10) * 3600 / 4, 1 / 66.9, 17e-6, 45, {512: 19, 4096: 168}),
 )
 
 
@@ -107,10 +109,23 @@ class Cost:
     gets_per_s: float
 
 
-def requests(work: Work, assumed: Assumed) -> tuple[float, float]:
+def tar_bytes(measured: Measured) -> float:
+    """Bytes of a clip in its tar."""
+    members = (measured.clip_bytes, _TEXT_BYTES, _METADATA_BYTES, 50.0)
+    return sum(_TAR_BLOCK + math.ceil(size / _TAR_BLOCK) * _TAR_BLOCK for size in members)
+
+
+def puts_of_shard(work: Work, measured: Measured) -> int:
+    """PUT and POST requests for a tar and its manifest part."""
+    tar = work.shard_clips * tar_bytes(measured)
+    return 2 if tar < 2 * _UPLOAD_PART else 3 + math.ceil(tar / _UPLOAD_PART)  # large ones go up in parts
+
+
+def requests(work: Work, measured: Measured, assumed: Assumed) -> tuple[float, float]:
     """PUT and GET requests (with HEAD and LIST) of making all shards."""
     blocks = assumed.source_bytes / assumed.block_bytes
-    return 2 * work.shards, work.shards * (work.windows.shard_gets[work.shard_clips] + assumed.stretch_gets) + blocks
+    gets = work.windows.shard_gets[work.shard_clips] + assumed.stretch_gets
+    return work.shards * puts_of_shard(work, measured), work.shards * gets + blocks
 
 
 def cost(work: Work, nodes: int, measured: Measured, assumed: Assumed) -> Cost:
@@ -118,7 +133,7 @@ def cost(work: Work, nodes: int, measured: Measured, assumed: Assumed) -> Cost:
     cores = nodes * assumed.cores_per_node
     shard_s = work.shard_clips * work.windows.clip_s
     groups = [min(_ROWS_AT_ONCE, work.shards - first) for first in range(0, work.shards, _ROWS_AT_ONCE)]
-    puts, gets = requests(work, assumed)
+    puts, gets = requests(work, measured, assumed)
     times = {
         "cores": shard_s * sum(math.ceil(rows / cores) for rows in groups),
         "driver: tasks": work.shards * measured.row_s,
@@ -135,10 +150,8 @@ def cost(work: Work, nodes: int, measured: Measured, assumed: Assumed) -> Cost:
 
 def stored_bytes(work: Work, measured: Measured) -> dict[str, float]:
     """Bytes in the bucket."""
-    members = (measured.clip_bytes, _TEXT_BYTES, _METADATA_BYTES, 50.0)
-    clip = sum(_TAR_BLOCK + math.ceil(size / _TAR_BLOCK) * _TAR_BLOCK for size in members)
     return {
-        "shards": work.windows.clips * clip,
+        "shards": work.windows.clips * tar_bytes(measured),
         "manifest": work.windows.clips * measured.manifest_clip_bytes,
         "plan": work.windows.clips * work.windows.plan_clip_bytes,
     }
@@ -166,11 +179,11 @@ def table(measured: Measured, assumed: Assumed) -> str:
     ]
     for work in WORKS:
         windows = work.windows
-        puts, gets = requests(work, assumed)
+        puts, gets = requests(work, measured, assumed)
         stored = stored_bytes(work, measured)
         answers_s = work.shards * measured.query_part_gets * assumed.request_s / assumed.requests_at_once
         first_s = max(answers_s, work.shards * measured.query_part_s)
-        query_bytes = work.shards * measured.query_part_bytes
+        query_bytes = min(work.shards * measured.query_part_bytes, measured.query_most_bytes)
         index_bytes = windows.clips * measured.index_clip_bytes
         lines.append(
             f"| {windows.name} | {windows.clips / 1e6:.1f} | {work.shard_clips:,} | {work.shards:,} | {puts:,.0f} | "
@@ -194,7 +207,10 @@ def picture(measured: Measured, assumed: Assumed) -> str:
         "plan": ("#c33", lambda nodes: small.windows.clips * small.windows.plan_clip_s),
         f"tasks, {small.shard_clips} clips a shard": ("#36c", lambda nodes: small.shards * measured.row_s),
         f"tasks, {large.shard_clips} clips a shard": ("#69c", lambda nodes: large.shards * measured.row_s),
-        f"PUT rate, {small.shard_clips} clips a shard": ("#888", lambda nodes: 2 * small.shards / assumed.puts_per_s),
+        f"PUT rate, {small.shard_clips} clips a shard": (
+            "#888",
+            lambda nodes: requests(small, measured, assumed)[0] / assumed.puts_per_s,
+        ),
     }
     parts = [
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 320" font-family="sans-serif" font-size="12">',

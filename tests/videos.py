@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -53,4 +54,8 @@ def write_video(
             frame.time_base = Fraction(1, fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    if codec == "libsvtav1" and hasattr(
+        os, "sched_setscheduler"
+    ):  # as root it gives this process real-time priority, which would starve all others
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     return path

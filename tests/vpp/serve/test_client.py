@@ -93,7 +93,16 @@ def test_an_answer_that_does_not_come_ends_the_connection() -> None:
             client.infer(observation())
 
 
-def test_an_answer_to_a_question_that_was_interrupted_is_not_taken_for_the_next() -> None:
+@pytest.fixture
+def interruption() -> Iterator[int]:
+    """A signal that interrupts the main thread as Ctrl-C does, also where a shell has this process ignore Ctrl-C."""
+    number = signal.SIGUSR1
+    before = signal.signal(number, signal.default_int_handler)
+    yield number
+    signal.signal(number, before)
+
+
+def test_an_answer_to_a_question_that_was_interrupted_is_not_taken_for_the_next(interruption: int) -> None:
     with (
         serving(StandIn(may_answer_at_first=False)) as running,
         PolicyClient(port=running.port, timeout_s=20.0) as client,
@@ -102,7 +111,7 @@ def test_an_answer_to_a_question_that_was_interrupted_is_not_taken_for_the_next(
 
         def interrupt() -> None:
             running.wait_until(lambda: len(running.model.batches) == 1)
-            signal.pthread_kill(this, signal.SIGINT)
+            signal.pthread_kill(this, interruption)
 
         interrupting = threading.Thread(target=interrupt)
         interrupting.start()

@@ -54,8 +54,7 @@ def write_video(
             frame.time_base = Fraction(1, fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    if codec == "libsvtav1" and hasattr(
-        os, "sched_setscheduler"
-    ):  # as root it gives this process real-time priority, which would starve all others
+    # As root SVT-AV1 gives this process real-time priority, which would starve all others.
+    if codec == "libsvtav1" and hasattr(os, "sched_setscheduler"):
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     return path

@@ -74,9 +74,9 @@ class Windows:
 # (arXiv 2310.08864), one camera each, 2,000 hours at 10 frames a second. Dense windows begin at every 4th frame.
 # Seconds of a clip: benchmarks/preprocess.py, and its ratio to narrations by benchmarks/unit_costs.py. The rest:
 # benchmarks/scale.py, <name>_plan_cpu_s, <name>_plan_put_bytes, and <name>_load_* with <name>_text_get: of narrations
-# at 4.15 M clips, of dense windows at 100 M, in large shards at 10 M.
+# at 4.15 M clips, of dense windows at 100 M; in large shards of these the bound, one for each caption.
 WINDOWS = (
-    Windows("narrations", 3.85e6 * 3000 / 3670 + 1e6, 3.88 / 66.9, 32e-6, 100, {512: 222, 4096: 1283}),
+    Windows("narrations", 3.85e6 * 3000 / 3670 + 1e6, 3.88 / 66.9, 32e-6, 100, {512: 222, 4096: 1244}),
     Windows("dense", (3000 * 30 + 2000 * 10) * 3600 / 4, 1 / 66.9, 17e-6, 45, {512: 19, 4096: 168}),
 )
 

@@ -248,14 +248,13 @@ def read_bytes(url: str, start: int | None = None, end: int | None = None) -> by
     fs, path = filesystem(url)
     if isinstance(fs, LocalFileSystem):
         check_file(path)
-    elif "s3" in fs.protocol and start is None:
-        start = 0  # without one s3fs asks for the size first, a second request
-    try:
-        return bytes(fs.cat_file(path, start=start, end=end))
-    except OSError as error:
-        if error.errno == errno.EINVAL and start == 0:
-            return b""  # S3 has no range of an empty file
-        raise
+    elif "s3" in fs.protocol and start is None and end is None:
+        try:  # with a start s3fs does not ask for the size first, a second request
+            return bytes(fs.cat_file(path, start=0))
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # of an empty file S3 has no range
+                raise
+    return bytes(fs.cat_file(path, start=start, end=end))
 
 
 def check_file(path: str) -> None:

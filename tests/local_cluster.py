@@ -12,12 +12,13 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import yaml
+from lerobot_example import write_lerobot_v3
 from readme_commands import command_blocks
 from running import ROOT, free_port
 
@@ -154,6 +155,18 @@ class LocalCluster:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running_cluster(project: Path, lengths: Sequence[int], before: str = "") -> Iterator[LocalCluster]:
+    """A cluster that takes jobs, for the block; with demonstrations of these lengths where README's job looks for them."""
+    write_lerobot_v3(str(project / "out" / "demo" / "demonstrations"), lengths=list(lengths))
+    cluster = LocalCluster(project, before)
+    try:
+        cluster.wait_until_ready()
+        yield cluster
+    finally:
+        cluster.end()
 
 
 def wait_for(what: str, condition: Callable[[], object], timeout_s: float = 120) -> None:

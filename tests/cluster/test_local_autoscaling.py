@@ -11,8 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from lerobot_example import write_lerobot_v3
-from local_cluster import LocalCluster, wait_for
+from local_cluster import LocalCluster, running_cluster, wait_for
 from running import product_files, run
 
 pytestmark = pytest.mark.slow
@@ -22,15 +21,9 @@ SMALL_SHARDS = ["--shard.clips", "8", "--shard.frames", "128"]
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    project = tmp_path_factory.mktemp("project")
     # work enough for a second node: Ray Data asks for more nodes at most every 20 s
-    write_lerobot_v3(str(project / "out" / "demo" / "demonstrations"), lengths=[60] * 200)
-    cluster = LocalCluster(project)
-    try:
-        cluster.wait_until_ready()
+    with running_cluster(tmp_path_factory.mktemp("project"), lengths=[60] * 200) as cluster:
         yield cluster
-    finally:
-        cluster.end()
 
 
 @pytest.fixture(scope="module")

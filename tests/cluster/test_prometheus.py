@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from lerobot_example import write_lerobot_v3
-from local_cluster import LocalCluster, wait_for
+from local_cluster import LocalCluster, running_cluster, wait_for
 from readme_commands import command_blocks
 from running import ROOT, free_port
 
@@ -24,14 +23,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    project = tmp_path_factory.mktemp("project")
-    write_lerobot_v3(str(project / "out" / "demo" / "demonstrations"), lengths=[60] * 60)
-    cluster = LocalCluster(project)
-    try:
-        cluster.wait_until_ready()
+    with running_cluster(tmp_path_factory.mktemp("project"), lengths=[60] * 60) as cluster:
         yield cluster
-    finally:
-        cluster.end()
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ import ssl
 from collections.abc import Iterator
 
 import pytest
-from lerobot_example import write_lerobot_v3
-from local_cluster import LocalCluster
+from local_cluster import LocalCluster, running_cluster
 from readme_commands import command_blocks
 from running import ROOT, product_files
 
@@ -25,14 +24,8 @@ HTTP_2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     (before,) = command_blocks(ROOT / "cluster" / "README.md", "## Tokens, ports and TLS")
-    project = tmp_path_factory.mktemp("project")
-    write_lerobot_v3(str(project / "out" / "demo" / "demonstrations"), lengths=[60] * 4)
-    cluster = LocalCluster(project, before)
-    try:
-        cluster.wait_until_ready()
+    with running_cluster(tmp_path_factory.mktemp("project"), lengths=[60] * 4, before=before) as cluster:
         yield cluster
-    finally:
-        cluster.end()
 
 
 def test_a_job_runs_on_workers_that_came_for_it(cluster: LocalCluster) -> None:
